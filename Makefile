@@ -1,7 +1,7 @@
-# make demo       from the spec to classes on an image, through the ARM artifact
-# make test       lint, types, layers, and all tests except the slow ones
-# make test-all   the slow ones too: whole networks, every opset, emulators
-# make test-nightly  the longest tests, which test-all leaves out: the largest networks, the full fuzzer
+# make demo       build a trained network for a Cortex-A7 in int8, and classify images with it
+# make test       lint, types, layers, words, and all tests except the slow ones
+# make test-all   also the slow tests: complete networks, every opset, emulators
+# make test-nightly  the longest tests, which test-all skips: the largest networks, the full fuzzer
 # make quick      tests of the core packages, or of TESTS=tests/backends/arm: while you edit
 # make docs       all pages as a site in build/docs
 # make generate   regenerate derived files: goldens, tables, pages, samples
@@ -20,7 +20,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-# Python compiles a file when it imports it, so that 15,000 files need not be compiled here.
+# Python compiles a file when it imports it, so the installation need not compile 15,000 files.
 INSTALL := $(PIP) install --no-compile --constraint constraints.txt
 JOBS ?= 2
 # Each process has one thread, because there is a process for each processor. The tests of a file stay
@@ -29,7 +29,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 PACKAGES := data figures frontend ir lower ops passes quant reference support
 TESTS ?= tests/test_architecture.py $(PACKAGES:%=tests/compiler/%)
 
-# Checks the links of a checkout that git or an archive may have left out, and prints how to make them.
+# Checks the links of a checkout that git or an archive may have omitted, and prints how to create them.
 links:
 	@$(PYTHON) src/tcc/source_links.py
 
@@ -70,6 +70,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy
 	$(BIN)/mypy tools
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_words.py
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -c docs . build/docs

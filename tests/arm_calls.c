@@ -94,7 +94,7 @@ static argument read_argument(FILE *calls)
     return a;
 }
 
-/* Whether the memory around an argument, and an input itself, are unchanged. */
+/* Return whether the memory around an argument, and an input itself, are unchanged. */
 static int is_untouched(const argument *a)
 {
     for (const unsigned char *byte = a->start; byte < a->data; byte++)
@@ -134,7 +134,7 @@ int main(int count, char **paths)
         const argument *result = &arguments[head[1] - 1];
         require(fwrite(&status, sizeof status, 1, results) == 1, "a result cannot be written");
         require(fwrite(result->data, 1, result->nbytes, results) == result->nbytes,
-             "a result cannot be written");
+                "a result cannot be written");
         for (uint32_t i = 0; i < head[1]; i++) {
             free(arguments[i].copy);
             release(&arguments[i]);

@@ -1,6 +1,6 @@
-"""Kernel calls in a program of their own, run here or under qemu, each on right inputs.
+"""Kernel calls in a separate program, run here or under qemu, each on correct inputs.
 
-Arguments lie at the very end of pages, before memory that cannot be read.
+Each argument ends at the end of a page. The memory after it cannot be read.
 """
 
 import struct
@@ -26,22 +26,22 @@ INITIALIZED, BLANK = 0, 1
 
 
 class BrokenCallError(AssertionError):
-    """A kernel failed, wrote where it must not, or read beyond an argument."""
+    """A kernel failed, wrote outside its outputs, or read beyond an argument."""
 
 
 @dataclass(frozen=True)
 class CallProgram:
-    """A program that calls kernels, for a machine."""
+    """A program that calls kernels on a machine."""
 
     machine: Machine
     path: Path
     symbols: Mapping[Kernel, str]
 
     def results(self, plan: Program, reference_values: Mapping[str, Array]) -> dict[str, Array]:
-        """Return what each kernel call of a plan gives where it reads right values.
+        """Return the outputs of each kernel call of a plan, computed from reference inputs.
 
         Raises:
-            BrokenCallError: A call does what it must not.
+            BrokenCallError: A call fails or accesses memory outside its arguments.
         """
         steps = [step for step in plan.steps if isinstance(step, KernelCall)]
         calls, results_file = self.path.with_name("calls.bin"), self.path.with_name("results.bin")
@@ -95,10 +95,10 @@ def call_program(
     tasks: int = 1,
     checked: Sequence[str] = (),
 ) -> tuple[CallProgram, list[Program]]:
-    """Return a program with the kernels of models, and their plans; loops run in `tasks` parts.
+    """Return a program with the kernels of models, and their plans.
 
-    With a compiler of this machine and its options, `checked`, that makes the driver and all
-    micro-kernels in C.
+    Loops run in `tasks` parts. `checked` is a compiler of this machine with its options. It
+    compiles the driver and all micro-kernels from C.
     """
     plans = [build_program(m.graph, m.weights, machine) for m in models]
     kernels = dict.fromkeys(k for p in plans for k in p.kernels)

@@ -1,4 +1,4 @@
-"""Random graphs that put every way of fusing and placing values to the test."""
+"""Random graphs that cover every kind of fusion and memory placement."""
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from tcc.testing.op_cases import sample_weights
 
 
 def make_random_graph(seed: int, steps: int = 14) -> Graph:
-    """Return a graph of ops drawn at random, whose unread values are its outputs."""
+    """Return a graph of random ops. Values without a reader are its outputs."""
     rng = np.random.default_rng(seed)
     size = int(rng.integers(1, 5)) * 2, int(rng.integers(1, 12))
     source = Input("x0", TensorType((int(rng.integers(1, 4)) * 4, *size)))
@@ -46,7 +46,7 @@ def make_random_graph(seed: int, steps: int = 14) -> Graph:
         operands = [
             recent_values[i] for i in rng.integers(0, len(recent_values), int(rng.integers(1, 4)))
         ]
-        if rng.random() < 0.6:  # a chain, so that there is something to fuse
+        if rng.random() < 0.6:  # a chain, to give fusion candidates
             operands[0] = recent_values[-1]
         op = _choose_op(rng, [types[v] for v in operands])
         max_inputs = op.arity[1]
@@ -71,9 +71,9 @@ def make_random_model(seed: int, steps: int = 14) -> Model:
 
 
 def make_model_with_consumers(op: Op, shape: tuple[int, ...]) -> Model:
-    """Return an op with everything behind it that can be fused: constants, other values, both.
+    """Return an op followed by everything that can be fused with it.
 
-    What is added and multiplied is computed by the same op, from the same input.
+    The added and multiplied operands are constants or outputs of the same op on the same input.
     """
     source = Input("x0", TensorType(shape))
     types = {"x0": source.type}
@@ -98,7 +98,7 @@ def make_model_with_consumers(op: Op, shape: tuple[int, ...]) -> Model:
 
 
 def make_model_with_producers(op: Op, shape: tuple[int, ...]) -> Model:
-    """Return an op behind what can be done to what it reads, and with one step behind it."""
+    """Return an op that follows steps that can be fused into it, with one step after it."""
     add = NetBuilder(*shape, name="led")
     add("scaled", BatchNorm())
     add("bounded", HardSwish())
@@ -110,7 +110,7 @@ def make_model_with_producers(op: Op, shape: tuple[int, ...]) -> Model:
 
 
 def _choose_op(rng: np.random.Generator, types: list[TensorType]) -> Op:
-    """Return an op that may fit inputs of these types."""
+    """Return a random op that may fit inputs of these types."""
     first_type = types[0]
     anywhere: list[Op] = [
         Relu(), Silu(), Sigmoid(), HardSwish(), BatchNorm(), ScaleShift(), Softmax(), Identity(),

@@ -1,4 +1,4 @@
-"""Integer programs as kernels for processors: each step's result beside the reference executor's."""
+"""Integer programs as ARM kernels: the result of each step against the reference executor."""
 
 import json
 import subprocess
@@ -21,9 +21,9 @@ from tcc.testing.random_steps import sample_graph
 
 
 def build_random_program(seed: int) -> Model:
-    """Return the integer program of a random graph, with weights that are random too.
+    """Return the integer program of a random graph with random weights.
 
-    One in two ends in levels, and one in four keeps a few layers in float.
+    One in two has quantized outputs. One in four keeps a few layers in float.
     """
     graph, weights = sample_graph(seed)
     model = lower_for_int8(graph, weights)
@@ -37,16 +37,16 @@ def build_random_program(seed: int) -> Model:
 
 
 def find_exact_values(graph: Graph) -> set[str]:
-    """Return the values of groups of nodes that compute on integers alone."""
+    """Return the values of node groups that compute only on integers."""
     inexact = set(integer_program.find_inexact_nodes(graph))
     groups = partition(graph)
     return {g.output_node.name for g in groups if not inexact & {node.name for node in g.all_nodes}}
 
 
 FLOATS = 1e-4
-"""How far real numbers of layers in float may be apart, of the layer's largest."""
+"""Allowed error of float layers, relative to the largest value of the layer."""
 LEVELS = 1
-"""How far levels may be apart in which a layer in float ends."""
+"""Allowed difference of the quantized outputs of a float layer."""
 
 
 def count_differences(
@@ -56,10 +56,11 @@ def count_differences(
     *,
     in_turn: bool = False,
 ) -> dict[str, int]:
-    """Return how many numbers of each step's result differ: any bit, or as far as floats may not.
+    """Return how many elements differ in the result of each step.
 
-    `compute_results` gives them, of steps that read what is right; or, `in_turn`, each what those before
-    gave: then each is compared with what the reference makes of the same.
+    Integers must be bit-exact, floats within their bound. `compute_results` gives the results of
+    steps on correct inputs. With `in_turn`, each step reads the results before it, and the
+    reference runs on the same inputs.
     """
     x = sample_input(model.graph, seed)
     (expected,) = integer_program.run(model, [x], keep_all=True)
@@ -82,13 +83,13 @@ def _count_differing(actual: Array, expected: Array, exact: bool) -> int:
     real = expected.dtype == np.float32
     allowed = FLOATS * float(np.abs(expected).max()) if real else LEVELS
     within_tolerance = np.abs(actual.astype(np.float64) - expected.astype(np.float64)) <= allowed
-    return int((~within_tolerance).sum())  # what is no number is near nothing
+    return int((~within_tolerance).sum())  # NaN is close to nothing
 
 
 def find_differing_steps(
     library: Library, program: Program, model: Model, seed: int = 0
 ) -> Mapping[str, int]:
-    """Return how many numbers of each step's result are not the reference's, where any are."""
+    """Return the number of elements that differ from the reference, for steps with differences."""
     source = model.graph.inputs[0].name
 
     def run_steps(expected: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -100,9 +101,9 @@ def find_differing_steps(
 def run_artifact_layers(
     folder: Path, machine: Machine, model: Model, x: Array, threads: int = 1
 ) -> dict[str, Array]:
-    """Return what the runner program in a folder says of each layer, run from an input on.
+    """Return the layer outputs of the runner program in a folder for one input.
 
-    It runs in qemu where it takes that.
+    It runs in qemu if the machine needs it.
     """
     source, types = model.graph.inputs[0], model.graph.types
     (program,) = folder.glob("*-run")
@@ -128,6 +129,6 @@ def run_artifact_layers(
     for layer in layers:
         tensor = np.frombuffer(output_bytes[offset : offset + layer["bytes"]], layer["type"])
         offset += layer["bytes"]
-        if layer["kernel"] != "copy":  # of which it is the last that completes the value
+        if layer["kernel"] != "copy":  # the last call completes the value
             layer_outputs[layer["name"]] = tensor.reshape(types[layer["name"]].shape)
     return layer_outputs

@@ -1,4 +1,4 @@
-"""A small network from an image to two outputs, and its artifact as files."""
+"""A small network from an image to two outputs, and its artifact files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ LABELS = ("adipose", 'quo"ted \\ ??/', "naïve", "stroma")
 
 
 def make_small_model(name: str = "small") -> Model:
-    """A network with a vector and a map as outputs, from an image."""
+    """A network on images with a vector output and a map output."""
     add = NetBuilder(3, 20, 24, name=name)
     skip = add("stem", Conv(8, (3, 3), (2, 2), 1))
     add("relu", Relu())

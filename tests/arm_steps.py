@@ -1,6 +1,6 @@
-"""Running programs of the `host` target step by step, many from one shared library.
+"""Runs programs of the `host` target step by step, many from one shared library.
 
-Each kernel is called on arrays of its own, so that what is tested is rules and kernels alone.
+Each kernel runs on separate arrays, so that only lowering rules and kernels are tested.
 """
 
 import ctypes
@@ -53,9 +53,9 @@ class Library:
         inputs: Mapping[str, Array],
         overrides: Mapping[str, Array] | None = None,
     ) -> Iterator[tuple[str, Array]]:
-        """Yield each value that a step computes, by name, and at last those of the outputs.
+        """Yield the value of each step by name, then the outputs.
 
-        Later steps read the value of `overrides` in its place, if it is given.
+        A value in `overrides` replaces the computed one for later steps.
         """
         graph = program.graph
         buffers = {placement.buffer for placement in program.locations.values()}
@@ -103,9 +103,9 @@ class Library:
 
 
 class _Guarded:
-    """A copy of an array that begins where vectors may, and no better, with bytes of 255 around it.
+    """A copy of an array with the minimum vector alignment, surrounded by guard bytes of 255.
 
-    Four of these, read as a float, are NaN.
+    Four of these bytes are NaN as a float.
     """
 
     def __init__(self, array: Array) -> None:
@@ -121,7 +121,7 @@ class _Guarded:
 
     @property
     def is_intact(self) -> bool:
-        """Whether nothing was written around it."""
+        """Whether the guard bytes are unchanged."""
         around = np.concatenate([self.space[: self.start], self.space[self.end :]])
         return bool((around == 0xFF).all())
 
@@ -129,7 +129,10 @@ class _Guarded:
 def compile_library(
     models: Sequence[Model], machine: Machine, folder: Path, tasks: int = 1
 ) -> tuple[Library, list[Program]]:
-    """Return the programs of models, and their kernels compiled; loops run in `tasks` parts."""
+    """Return the programs of models with their compiled kernels.
+
+    Loops run in `tasks` parts.
+    """
     programs = [build_program(m.graph, m.weights, machine) for m in models]
     kernels = dict.fromkeys(k for p in programs for k in p.kernels)
     symbols = {k: f"k{i}_{k.name}" for i, k in enumerate(kernels)}

@@ -1,7 +1,7 @@
-"""Environments that hold tcc's wheel and what one of its extras brings, and nothing else.
+"""Environments that contain only the tcc wheel and the packages of one extra.
 
-Their packages are links to those of this environment: exactly the files that each one's RECORD
-names, of exactly what the extra requires, and what that requires in turn.
+Packages are links to the current environment. Only files in the RECORD of each package are linked.
+The packages are those that the extra requires, directly or indirectly.
 """
 
 import json
@@ -23,7 +23,7 @@ SERVER = Path(__file__).with_name("command_server.py")
 
 @dataclass(frozen=True, slots=True)
 class CommandEnd:
-    """How a command ended, and all that it printed."""
+    """Exit code and output of a command."""
 
     code: int
     text: str
@@ -31,14 +31,14 @@ class CommandEnd:
 
 @dataclass(frozen=True, slots=True)
 class BareEnvironment:
-    """An environment of its own, by its Python."""
+    """A separate environment, given by its Python."""
 
     python: Path
 
     def run_all(
         self, lines: Sequence[Sequence[str]], folder: Path, variables: Mapping[str, str]
     ) -> list[CommandEnd]:
-        """Run commands one after another in a folder, each in a process of its own."""
+        """Run commands one after another in a folder, each in a new process."""
         completed = subprocess.run(
             [self.python, "-P", SERVER],
             input="".join(f"{json.dumps(command)}\n" for command in lines),
@@ -48,7 +48,7 @@ class BareEnvironment:
 
 
 def create(folder: Path, wheel: Path, extra: str = "") -> BareEnvironment:
-    """Make an environment with tcc's wheel, and what it and one of its extras require."""
+    """Create an environment with the tcc wheel and the requirements of tcc and one extra."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
     with zipfile.ZipFile(wheel) as file:
@@ -66,7 +66,7 @@ def create(folder: Path, wheel: Path, extra: str = "") -> BareEnvironment:
 
 
 def _list_requirements(package: Distribution, extra: str) -> list[Requirement]:
-    """Return what a package requires by itself, or with an extra."""
+    """Return the requirements of a package, without or with an extra."""
     requirements = map(Requirement, package.requires or ())
     return [
         requirement
@@ -76,7 +76,7 @@ def _list_requirements(package: Distribution, extra: str) -> list[Requirement]:
 
 
 def _resolve_packages(waiting: list[Requirement]) -> set[str]:
-    """Return the packages that requirements bring, by their canonical names."""
+    """Return all packages that requirements need, by canonical name."""
     visited: set[tuple[str, str]] = set()
     while waiting:
         requirement = waiting.pop()
@@ -100,7 +100,7 @@ def _list_files(package: Distribution) -> Iterable[Path]:
 
 @cache
 def _map_owners() -> Mapping[str, frozenset[str]]:
-    """Return the distributions that own each file or folder of the packages' folder."""
+    """Return the distributions that own each file or folder in site-packages."""
     owners: dict[str, set[str]] = defaultdict(set)
     for package in distributions(path=[str(_find_site_packages())]):
         for file in _list_files(package):
@@ -109,7 +109,7 @@ def _map_owners() -> Mapping[str, frozenset[str]]:
 
 
 def _link_files(site: Path, top: str, names: Iterable[str]) -> None:
-    """Link the files of some of the distributions that share a folder."""
+    """Link the files of some distributions that share a folder."""
     for name in names:
         for file in _list_files(distribution(name)):
             if file.parts[0] == top:

@@ -1,4 +1,4 @@
-"""Boards to reach: this machine itself over a real sshd, and a stand-in for adb."""
+"""Test boards: this machine through a real sshd, and a fake adb."""
 
 import getpass
 import os
@@ -42,28 +42,28 @@ Host board
 
 
 def write_program(folder: Path, name: str, text: str) -> None:
-    """Write a program that is found before any other of its name."""
+    """Write a program and put it first in PATH."""
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(text)
     (folder / name).chmod(0o755)
 
 
 def make_fake_adb(folder: Path) -> Path:
-    """Return a folder with a stand-in for `make_fake_adb`, whose device is a folder of this machine."""
+    """Return a folder with a fake adb. Its device is a folder of this machine."""
     (folder / "device").mkdir()
     write_program(folder / "bin", "adb", ADB.replace("FOLDER", str(folder / "device")))
     return folder / "bin"
 
 
 def make_ssh_folder(folder: Path) -> Path:
-    """Return a folder with an `make_ssh_folder` that knows the host `board`: this machine, by an sshd of ours.
+    """Return a folder with an `ssh` that reaches this machine as host `board`.
 
-    It starts with each connection and ends with it, so that there is no port and no service.
+    A private sshd starts and ends with each connection. It needs no port and no service.
     """
     programs = {name: shutil.which(name, path=SYSTEM) for name in ("ssh", "sshd", "ssh-keygen")}
     if not all(programs.values()):
         pytest.skip("needs sshd: apt-get install openssh-server")
-    if os.geteuid() == 0:  # it gives up its rights where it has any
+    if os.geteuid() == 0:  # sshd drops its privileges if it has any
         if "sshd" not in {user.pw_name for user in pwd.getpwall()}:
             pytest.skip("needs the user that comes with openssh-server")
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)

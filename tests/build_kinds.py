@@ -1,7 +1,7 @@
-"""Pairs of a target and a precision that together have each target, and each precision of a family.
+"""Pairs of target and precision that cover each target and each precision of a family.
 
-The targets of a backend share all that makes their files but the core that these are for, so that
-not each of them needs each precision: some thirty builds become twenty.
+Targets of one backend differ only in the core, so not every combination is needed. About thirty
+builds become twenty.
 """
 
 from tcc.backends import BACKENDS
@@ -9,7 +9,7 @@ from tcc.compiler.ir.backend import Backend
 
 
 def list_pairs(backend: Backend) -> list[tuple[str, str]]:
-    """Return the pairs of a backend: its targets take turns until all precisions were there."""
+    """Return the pairs of a backend. Targets alternate until every precision was used."""
     targets = [
         (candidate.name, [precision.name for precision in candidate.precisions])
         for candidate in backend.targets

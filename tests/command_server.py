@@ -1,7 +1,7 @@
-"""Runs commands of `tcc` that stand on standard input, a JSON list of words a line.
+"""Runs `tcc` commands from standard input, one JSON list of arguments per line.
 
-Each runs in a process that is forked from this one, which has imported what every installation
-holds; of tcc and of what its extras bring it has imported nothing.
+Each command runs in a fork of this process. This process has imported the dependencies of every
+installation, but nothing of tcc or its extras.
 """
 
 import importlib
@@ -16,7 +16,7 @@ EVERYWHERE = ("msgspec", "numpy", "onnx", "onnxruntime", "ruamel.yaml", "typer")
 
 
 def main() -> None:
-    """Answer each line with the exit code, and with all that the command printed."""
+    """Answer each line with the exit code and the output of the command."""
     assert tcc.__version__
     for name in EVERYWHERE:
         importlib.import_module(name)
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> tuple[int, str]:
-    """Return the exit code of a command (negative: a signal), and what it printed."""
+    """Return the exit code of a command (negative: a signal) and its output."""
     with tempfile.TemporaryFile() as output_file:
         if not (child := os.fork()):
             for descriptor in (1, 2):
@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> tuple[int, str]:
 
 
 def begin(arguments: list[str]) -> None:
-    """Be `tcc` with these words, as the script that pip installs is."""
+    """Run `tcc` with these arguments, like the script that pip installs."""
     sys.argv = ["tcc", *arguments]
     from tcc.compiler.cli import main as command
 

@@ -1,4 +1,4 @@
-"""One session of every command in use, run once under strace for all tests that look at it."""
+"""One session with every command use, run once under strace for all tests that need it."""
 
 import json
 import os
@@ -19,12 +19,12 @@ from tcc.compiler.support import user_folders
 PROGRAM = "from tcc.compiler.entry import main; main()"
 FOLDER, HOME, LOGS, OUTCOMES = "work", "home", "logs", "ends.json"
 PATIENCE = 600
-"""Seconds that one command may take, with the compiling of C libraries on a new machine."""
+"""Seconds allowed per command, including compilation of C libraries on a new machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class UseEnd:
-    """How a use ended."""
+    """Outcome of a command use."""
 
     code: int
     out: str
@@ -33,30 +33,30 @@ class UseEnd:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A finished session: its folder, the user's home, and the end and log of each use."""
+    """A finished session: its folder, the home folder, and the outcome and log of each use."""
 
     root: Path
-    ends: Mapping[str, UseEnd]
+    outcomes: Mapping[str, UseEnd]
 
     @property
     def folder(self) -> Path:
-        """The working folder, with all that the commands wrote."""
+        """The working folder with all files that the commands wrote."""
         return self.root / FOLDER
 
     @property
     def home(self) -> Path:
-        """The home of a user who has run nothing but tcc."""
+        """The home folder of a user who has only run tcc."""
         return self.root / HOME
 
     def log(self, use: CommandUse) -> Path:
-        """The calls of a use."""
+        """The system calls of a use."""
         return _log(self.root, use)
 
 
 def make_environment(home: Path) -> dict[str, str]:
-    """Return the variables of a user whose home is fresh, but for compiled C libraries and pages.
+    """Return the variables of a user with a new home folder.
 
-    Those are made or fetched once for all tests.
+    Compiled C libraries and web files are shared. They are built or fetched once for all tests.
     """
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -68,23 +68,23 @@ def make_environment(home: Path) -> dict[str, str]:
 
 
 def copy_session(session: Session, root: Path) -> Session:
-    """Return a copy, in which every use can be run once more and nothing else is changed."""
+    """Return a copy of a session in which every use can run again."""
     for name in (FOLDER, HOME):
         shutil.copytree(session.root / name, root / name, symlinks=True)
     for use in USES:
         remove_output(root / FOLDER, use)
-    return Session(root, session.ends)
+    return Session(root, session.outcomes)
 
 
 def remove_output(folder: Path, use: CommandUse) -> None:
-    """Remove what a use would not replace."""
+    """Remove outputs that a use would refuse to replace."""
     for name in use.outputs:
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def read_session(root: Path) -> Session:
-    """Return the session that was run in a folder."""
+    """Return the session that ran in a folder."""
     outcomes = json.loads((root / OUTCOMES).read_text())
     return Session(root, {line: UseEnd(**end) for line, end in outcomes.items()})
 
@@ -102,7 +102,7 @@ def run_session(root: Path) -> None:
 
 
 def _run(root: Path, use: CommandUse) -> UseEnd:
-    command = trace_command([sys.executable, "-c", PROGRAM, *use.words], _log(root, use))
+    command = trace_command([sys.executable, "-c", PROGRAM, *use.arguments], _log(root, use))
     with subprocess.Popen(
         command,
         cwd=root / FOLDER,
@@ -118,7 +118,7 @@ def _run(root: Path, use: CommandUse) -> UseEnd:
 
 
 def _visit(tracer: "subprocess.Popen[str]") -> str:
-    """Open the page that a command serves, and end the command; return what it printed."""
+    """Open the page that a command serves, end the command, and return its output."""
     assert tracer.stdout
     line = tracer.stdout.readline()
     if line:

@@ -1,7 +1,7 @@
-"""Every command of `tcc` in a typical use that succeeds, as one session of a user types them.
+"""Every `tcc` command in a typical successful use, as one user session.
 
-The uses run in this order in one folder: a later one reads what earlier ones wrote. `needs` names
-the extras of pyproject.toml that a use takes; what needs none runs with the base package alone.
+The uses run in this order in one folder. Later ones read files of earlier ones. `needs` names the
+extras of pyproject.toml that a use requires. Uses without extras run with the base package.
 """
 
 import subprocess
@@ -34,13 +34,13 @@ graph:
 output: {logits: {activation: softmax, labels: [normal, tumour]}}
 """
 SPLITS = {"train": 24, "val": 8, "test": 8}
-"""How many images of each class a split has."""
+"""Number of images per class in each split."""
 STATE = {
     "conv.weight": (6, 3, 3, 3), "conv.bias": (6,),
     "norm.weight": (6,), "norm.bias": (6,), "norm.running_mean": (6,), "norm.running_var": (6,),
     "head.weight": (2, 6), "head.bias": (2,),
 }  # fmt: skip
-"""Names and shapes of a checkpoint of the network, as PyTorch gives them."""
+"""Names and shapes in a PyTorch checkpoint of the network."""
 SWEEP = "tcc_sweep: 1\nseeds: [1, 2]\n"
 TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 232, 320)
 """Left, top, right and bottom, in pixels of the slide."""
@@ -51,7 +51,7 @@ ANNOTATION = """\
 "properties": {"classification": {"name": "Tumor"}}}]}
 """
 PAIRS = (("private.pem", "public.pem"), ("theirs.pem", "other.pem"), ("lost.pem", "gone.pem"))
-"""Private keys, and the public one of each."""
+"""Private keys with their public keys."""
 IMAGES = "set/test/tumour"
 
 
@@ -59,11 +59,13 @@ IMAGES = "set/test/tumour"
 class CommandUse:
     """A command line, without `tcc`.
 
-    `needs` are the extras that it takes; `programs` those that are no Python, without which it ends
-    with 3. `loopback` says that its processes speak with each other, or with a browser, over this
-    machine's own network; `serves`, that it runs until a signal ends it. `outputs`
-    are what it writes once, and does not replace; `again` is what the line ends with where it has
-    ended well before.
+    Attributes:
+        needs: The extras that it requires.
+        programs: External programs that it requires. Without them it exits with 3.
+        loopback: Whether its processes use the local network, also with a browser.
+        serves: Whether it runs until a signal ends it.
+        outputs: Files that it writes once and does not replace.
+        repeat_options: Options to add when the command has succeeded before.
     """
 
     line: str
@@ -72,28 +74,32 @@ class CommandUse:
     loopback: bool = False
     serves: bool = False
     outputs: tuple[str, ...] = ()
-    again: str = ""
+    repeat_options: str = ""
 
     @property
-    def words(self) -> list[str]:
-        """The command line's words."""
+    def arguments(self) -> list[str]:
+        """The arguments of the command line."""
         return self.line.split()
 
     @property
-    def words_again(self) -> list[str]:
-        """The words with which it ends well once more."""
-        return [*self.words, *self.again.split()]
+    def repeat_arguments(self) -> list[str]:
+        """The arguments for running the command again after it succeeded."""
+        return [*self.arguments, *self.repeat_options.split()]
 
     def __str__(self) -> str:
         return self.line
 
 
 def use(
-    line: str, *needs: str, programs: str = "", output: str = "", **more: str | bool
+    line: str, *needs: str, programs: str = "", output: str = "", **extra_arguments: str | bool
 ) -> CommandUse:
-    """Return a use that takes these extras; several programs, or outputs, stand in one string."""
+    """Return a use that needs these extras. Programs and outputs are separated by spaces."""
     return CommandUse(
-        line, frozenset(needs), tuple(programs.split()), outputs=tuple(output.split()), **more
+        line,
+        frozenset(needs),
+        tuple(programs.split()),
+        outputs=tuple(output.split()),
+        **extra_arguments,
     )
 
 
@@ -103,12 +109,12 @@ USES = (
     use("check tiny.yaml"),
     use("check tiny.yaml --target arm-a7,host,tflite,web,onnxruntime,ax620 --precision int8"),
     use("show tiny.yaml --format onnx -o model.onnx"),
-    use("train tiny.yaml --data set --epochs 2 -o run", "train", again="--resume"),
+    use("train tiny.yaml --data set --epochs 2 -o run", "train", repeat_options="--resume"),
     use(
         "train tiny.yaml --data set --epochs 2 -o events --tensorboard",
         "train",
         "tensorboard",
-        again="--resume",
+        repeat_options="--resume",
     ),
     use(
         "train tiny.yaml --data set --epochs 1 -o swept --sweep sweep.yaml --dask local",
@@ -150,11 +156,11 @@ USES = (
     use("eval tiny.yaml --weights run/weights.safetensors --data set"),
     use("bench build/tiny-onnxruntime-fp32 --runs 3"),
     use("bench build/tiny-arm-a7-fp32", "arm", programs="qemu-arm"),
-    # Apart from the others: what is signed runs only where its key is trusted.
+    # Separate from the others: signed bundles run only with a trusted key.
     use("build tiny.yaml --weights run/weights.safetensors --target onnxruntime -o signed"),
     use("sign signed/tiny-onnxruntime-fp32 --key private.pem", "sign"),
     use("verify signed/tiny-onnxruntime-fp32 --key public.pem", "sign"),
-    # Of the network here nothing unsigned would run from then on.
+    # From here on, unsigned bundles of this network would not run.
     use("trust add other.pem --for another", "sign"),
     use("trust list"),
     use("trust require off"),
@@ -260,9 +266,9 @@ USES = (
 
 
 def list_command_names() -> Iterator[str]:
-    """Yield every command there is, as it is typed: those of groups with the group's name.
+    """Yield every command as it is typed, with the names of groups.
 
-    So are the kinds of plots, and the names that commands had before.
+    Includes the kinds of plots and former names of commands.
     """
     yield from _walk_commands(typer.main.get_command(app), "")
     yield from (f"plot {kind}" for kind in KINDS)
@@ -279,7 +285,7 @@ def _walk_commands(group: Any, prefix: str) -> Iterator[str]:
 
 
 def write_inputs(folder: Path) -> None:
-    """Write what the session begins with: a spec, images, a checkpoint, keys and a slide."""
+    """Write the input files of the session: a spec, images, a checkpoint, keys and a slide."""
     (folder / "tiny.yaml").write_text(SPEC)
     (folder / "sweep.yaml").write_text(SWEEP)
     random = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""Slides that a program draws, so that what is on them is known to the pixel."""
+"""Synthetic slides whose content is known for every pixel."""
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -16,19 +16,19 @@ output:
   logits: {activation: softmax, labels: [normal, tumour]}
 """
 PAPER, PINK, PURPLE = (243, 243, 244), (205, 120, 170), (110, 60, 140)
-"""What no tissue is on, and two colours of tissue."""
+"""Background color and two tissue colors."""
 
 
 def draw_pixels(width, height, *areas):
-    """Pixels of paper with rectangles of colour: (left, top, right, bottom, colour)."""
+    """Return white pixels with colored rectangles: (x0, y0, x1, y1, color)."""
     pixels = np.full((height, width, 3), PAPER, np.uint8)
-    for left, top, right, bottom, colour in areas:
-        pixels[top:bottom, left:right] = colour
+    for x0, y0, x1, y1, colour in areas:
+        pixels[y0:y1, x0:x1] = colour
     return pixels
 
 
 def write(path, pixels, mpp=0.5, levels=1, tile=64, *, big=False):
-    """Write pixels as a tiled TIFF or BigTIFF file, with levels of half the size each."""
+    """Write pixels as a tiled TIFF or BigTIFF file with pyramid levels, each half the size."""
     import tifffile
 
     unit = {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"} if mpp else {}
@@ -44,7 +44,7 @@ def write(path, pixels, mpp=0.5, levels=1, tile=64, *, big=False):
 
 
 def build_colour_bundle(tcc, home):
-    """Build a network to which purple is tumour: by its red alone."""
+    """Build a network that classifies purple as tumour from the red channel."""
     (home / "colour.yaml").write_text(SPEC)
     weight = np.array([[0, 0, 0], [-60, 0, 0]], np.float32)
     bias = np.array([0, 60 * 160 / 255], np.float32)

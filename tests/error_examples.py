@@ -1,4 +1,4 @@
-"""What the examples of error codes find in their folder beside `net.yaml`."""
+"""Files that the examples of error codes need next to `net.yaml`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ Weights = dict[str, np.ndarray]
 
 
 def write_images(folder: Path) -> None:
-    """An image, and a few of each of three classes."""
+    """Write one image, and a few images of each of three classes."""
     random = np.random.default_rng(0)
     Image.fromarray(random.integers(0, 256, (12, 12, 3), np.uint8)).save(folder / "image.png")
     for name in ("0/1", "0/2", "1/1", "1/2", "2/1", "2/2"):
@@ -23,7 +23,7 @@ def write_images(folder: Path) -> None:
 
 
 def write_splits(folder: Path) -> None:
-    """Two images of each of three classes to learn from, to choose by and to be judged by."""
+    """Write two images of each of three classes for train, validation and test splits."""
     random = np.random.default_rng(1)
     for split in ("train", "val", "test"):
         for name in ("0/1", "0/2", "1/1", "1/2", "2/1", "2/2"):
@@ -33,13 +33,13 @@ def write_splits(folder: Path) -> None:
 
 
 def write_duplicates(folder: Path) -> None:
-    """The same, with an image that is on two sides in two formats."""
+    """Write the same splits, with one image in two splits in two formats."""
     write_splits(folder)
     Image.open(folder / "set/train/0/1.png").save(folder / "set/test/0/scan.bmp")
 
 
 def write_weights(folder: Path) -> Weights:
-    """Random weights of the example's spec, which are in `write_weights.safetensors` too."""
+    """Write random weights of the example spec, also as `write_weights.safetensors`."""
     random = np.random.default_rng(0)
     params = load(folder / "net.yaml").graph.params
     tensors = {name: random.random(p.shape, np.float32) for name, p in params.items()}
@@ -50,7 +50,7 @@ def write_weights(folder: Path) -> Weights:
 def write_changed_weights(
     name: str, change: Callable[[Weights], Weights]
 ) -> Callable[[Path], None]:
-    """Make a file of weights of which something is changed."""
+    """Return a function that writes a weights file with a change."""
 
     def make(folder: Path) -> None:
         save_file(change(write_weights(folder)), folder / name)
@@ -61,7 +61,7 @@ def write_changed_weights(
 def change_every_tensor(
     function: Callable[[np.ndarray], np.ndarray],
 ) -> Callable[[Weights], Weights]:
-    """Change every tensor."""
+    """Return a function that changes every tensor."""
     return lambda tensors: {name: function(tensor) for name, tensor in tensors.items()}
 
 
@@ -83,7 +83,7 @@ def write_tensors(folder: Path) -> None:
 def write_model(
     name: str, nodes: str, opset: int = 17, kind: str = "float"
 ) -> Callable[[Path], None]:
-    """Make an ONNX file of nodes that are written as ONNX's own text."""
+    """Return a function that writes an ONNX file from nodes in ONNX text format."""
 
     def make(folder: Path) -> None:
         import onnx
@@ -97,7 +97,7 @@ def write_model(
 
 
 def write_external_weights(folder: Path) -> None:
-    """An ONNX file whose weights are in another file, which is not there."""
+    """Write an ONNX file that refers to a missing external weights file."""
     import onnx
     from onnx import numpy_helper, parser
 
@@ -114,13 +114,13 @@ def write_external_weights(folder: Path) -> None:
 
 
 def write_pages(folder: Path) -> None:
-    """Two pages in one file."""
+    """Write an image file with two pages."""
     page = Image.new("RGB", (8, 8))
     page.save(folder / "pages.tiff", save_all=True, append_images=[page])
 
 
 def write_slide(name: str, *, deep: bool = False, damaged: bool = False) -> Callable[[Path], None]:
-    """Make a slide of one tile, of 16 bits a sample, or with a tile that cannot be decoded."""
+    """Write a slide of one tile with 16-bit samples, or with a tile that cannot be decoded."""
 
     def make(folder: Path) -> None:
         from drawn_slides import write
@@ -140,7 +140,7 @@ def write_slide(name: str, *, deep: bool = False, damaged: bool = False) -> Call
 
 
 def write_wide_image(folder: Path) -> None:
-    """An image of 17 million pixels of one colour."""
+    """Write an image of 17 million pixels of one color."""
     Image.new("RGB", (4200, 4200)).save(folder / "wide.png")
 
 
@@ -180,5 +180,5 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E1304": write_wide_image,
     "E1324": write_wide_image,
 }  # fmt: skip
-"""What makes the files that the example of a code names."""
+"""Functions that write the files of an error code example."""
 ALIKE = ("left.weight", "left.bias", "right.weight", "right.bias")

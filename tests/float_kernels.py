@@ -1,4 +1,4 @@
-"""Convolutions of floats as kernels of a machine, a Cortex-A7 under qemu, beside the reference."""
+"""Float convolution kernels of a machine against the reference, for a Cortex-A7 under qemu."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ from tcc.testing.op_cases import Array, sample_weights
 A7 = next(m for m in MACHINES if m.target.name == "arm-a7")
 A53 = next(m for m in MACHINES if m.target.name == "arm-a53")
 BOTH = (A7, pytest.param(A53, marks=pytest.mark.slow))
-"""A processor of each word length; all 64-bit ones have the same kernels of floats."""
+"""A processor of each word length. All 64-bit ones have the same float kernels."""
 
 
 def make_conv_model(op: Conv, shape: tuple[int, int, int], consumer: Op) -> Model:
-    """Return a convolution of a map of some shape and what follows it."""
+    """Return a convolution on a map of some shape, with a consumer."""
     add = NetBuilder(*shape)
     add("op", op)
     add("after", consumer)
@@ -33,21 +33,21 @@ def make_conv_model(op: Conv, shape: tuple[int, int, int], consumer: Op) -> Mode
 
 
 def make_input(model: Model) -> Array:
-    """Return an input for a model."""
+    """Return a random input of a model."""
     rng = np.random.default_rng(len(model.graph.nodes))
     return rng.standard_normal(model.graph.inputs[0].type.shape, np.float32)
 
 
 @dataclass(frozen=True)
 class FloatKernels:
-    """Models, their programs, and their kernels compiled."""
+    """Models, their programs and their compiled kernels."""
 
     models: Mapping[str, Model]
     calls: CallProgram
     plans: Mapping[str, Program]
 
     def results(self, name: str, x: Array) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-        """Return what each step gives that reads right values, and what is right."""
+        """Return the output of each step on correct inputs, and the expected output."""
         model = self.models[name]
         every = tuple(Output(node.name, node.name) for node in model.graph.nodes)
         (expected,) = float_program.run(
@@ -57,14 +57,14 @@ class FloatKernels:
         return actual, expected
 
     def assert_all_agree(self, micro_names: set[str], allowed: float) -> None:
-        """Hold all models against the reference; they call micro-kernels of these names."""
+        """Compare all models with the reference and check the names of their micro-kernels."""
         kernels = [kernel for plan in self.plans.values() for kernel in plan.kernels]
         assert {micro.name for kernel in kernels for micro in kernel.micro_kernels} == micro_names
         for name in self.models:
             self.assert_agrees(name, allowed)
 
     def assert_agrees(self, name: str, allowed: float) -> None:
-        """Hold each step against the reference; `allowed` is relative to its largest value."""
+        """Compare each step with the reference. `allowed` is relative to the largest value."""
         actual, expected = self.results(name, make_input(self.models[name]))
         assert actual
         for step, output in actual.items():
@@ -73,7 +73,7 @@ class FloatKernels:
 
 
 def force_kernels(machine: Machine, *names: str) -> Machine:
-    """Return a machine on which kernels of these names compute whatever they can."""
+    """Return a machine that uses the kernels of these names for all supported ops."""
     costs = machine.costs
     for name in names:
         costs = costs.clear_kernel_cost(name)
@@ -83,7 +83,7 @@ def force_kernels(machine: Machine, *names: str) -> Machine:
 def compile_kernels(
     models: Mapping[str, Model], folder: Path, machine: Machine = A7, checked: Sequence[str] = ()
 ) -> FloatKernels:
-    """Return the kernels of models, whose loops run in three parts; `checked` as `call_program`."""
+    """Return the kernels of models with loops in three parts. `checked`: see `call_program`."""
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
     calls, plans = call_program(list(models.values()), machine, folder, 3, checked)

@@ -1,4 +1,4 @@
-"""Checkpoints as other projects save them, made from a graph's weights, and graphs to match them."""
+"""Checkpoints in formats of other projects, made from weights of a graph, and matching graphs."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def list_layers(graph: Graph) -> list[str]:
 def make_state(
     graph: Graph, names: Mapping[str, str] | None = None, order: Sequence[str] = ()
 ) -> State:
-    """Return a graph's trained weights as PyTorch would save them, under other names."""
+    """Return trained weights of a graph as a PyTorch state dict under other names."""
     weights = sample_weights(graph)
     state: State = OrderedDict()
     for layer in order or list_layers(graph):
@@ -40,9 +40,9 @@ def make_state(
     return state
 
 
-def save_state(folder: Path, state: object, **how: object) -> Path:
+def save_state(folder: Path, state: object, **options: object) -> Path:
     path = folder / "net.pth"
-    torch.save(state, path, **how)
+    torch.save(state, path, **options)
     return path
 
 
@@ -72,5 +72,5 @@ def make_block_graph(*convolutions: tuple[str, Op]) -> Graph:
 
 
 def make_twin_graph() -> Graph:
-    """Two layers of one shape after one of another."""
+    """Return a graph of two equal layers after another layer."""
     return make_block_graph(("a", Conv(4, (3, 3))), ("b", Conv(4, (1, 1))), ("c", Conv(4, (1, 1))))

@@ -1,4 +1,4 @@
-"""Bundles as a forger makes them: whole and sealed, of what nobody built."""
+"""Forged bundles: complete and sealed, but not built by tcc."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ from tcc.compiler.bundle import bundle_folder, manifest
 
 
 def forge_bundle(folder: Path, target: str) -> Path:
-    """Make a bundle of another target of what lies in a folder, as a forger would."""
+    """Seal the files of a folder as a bundle of another target."""
     path = folder / manifest.NAME
     original = manifest.decode(path.read_bytes(), "manifest")
     bundle_files = (p for p in folder.rglob("*") if p.is_file() and p != path)

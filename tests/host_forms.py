@@ -1,4 +1,4 @@
-"""Instruction sets of x86-64 one by one: this machine as if it knew no other."""
+"""The instruction sets of x86-64, each as if this machine had no other."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ HAVE = {
 
 
 def select_isa(name: str) -> Machine:
-    """Return this machine with kernels of one instruction set; skip where it has it not."""
+    """Return this machine with kernels of one instruction set. Skip if it lacks the set."""
     (isa,) = (isa for isa in ISAS if isa.name == name)
     if not HOST.has_isa_variants or not read_features() >= HAVE[name]:
         pytest.skip(f"this machine has no {name}: its kernels are not run")

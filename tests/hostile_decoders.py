@@ -1,4 +1,4 @@
-"""A module whose `answer` does in a confined process what a file that took it over would."""
+"""A decoder module that behaves like hostile code in a confined process."""
 
 import ctypes
 import os
@@ -25,7 +25,7 @@ def flood(_):
 
 
 def change(call):
-    """Return what changes the file of a request."""
+    """Return a function that changes the file of a request."""
     return lambda request: call(Path(request["path"]))
 
 
@@ -50,7 +50,7 @@ DEEDS = {
 
 
 def answer(request, payload):
-    """Do what a request names; return what came of it."""
+    """Perform the attack that a request names and return its result."""
     if request["do"] == "echo":
         return {"length": len(payload)}, payload
     if request["do"] == "fill":

@@ -1,4 +1,4 @@
-"""Reading and running TFLite files in tests, apart from the code under test."""
+"""Reads and runs TFLite files in tests, independent of the code under test."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ KERNELS = {
 
 
 def create_interpreter(data: bytes, kernels: str = "xnnpack") -> Any:
-    """Return an interpreter of a file, ready to run."""
+    """Return an interpreter of a file with allocated tensors."""
     kind = KERNELS[kernels]
     interpreter = Interpreter(model_content=data, num_threads=1, experimental_op_resolver_type=kind)
     interpreter.allocate_tensors()
@@ -29,7 +29,7 @@ def create_interpreter(data: bytes, kernels: str = "xnnpack") -> Any:
 
 
 def run_tflite(data: bytes, x: Array, kernels: str = "xnnpack") -> dict[str, Array]:
-    """Return the outputs for one input, both channels first, without a batch axis."""
+    """Return the outputs for one input. Both are channels first without a batch axis."""
     runner = create_interpreter(data, kernels).get_signature_runner("serving_default")
     (name,) = runner.get_input_details()
     batched_outputs = runner(**{name: (x if x.ndim == 1 else x.transpose(1, 2, 0))[None]})
@@ -37,7 +37,7 @@ def run_tflite(data: bytes, x: Array, kernels: str = "xnnpack") -> dict[str, Arr
 
 
 def parse_tflite(data: bytes) -> Any:
-    """Return what a file describes, as the schema's objects."""
+    """Return the content of a file as schema objects."""
     return schema.ModelT.InitFromPackedBuf(data)
 
 
@@ -50,13 +50,13 @@ def list_operators(data: bytes) -> list[tuple[str, int]]:
 
 
 def count_delegates(data: bytes) -> int:
-    """Return how many parts of a file XNNPACK runs."""
+    """Return how many partitions of a file XNNPACK runs."""
     details = create_interpreter(data)._get_ops_details()
     return [op["op_name"] for op in details].count("DELEGATE")
 
 
 def compute_difference(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
-    """Return the largest difference as a part of an output's largest value, at least 1."""
+    """Return the largest difference, relative to the largest output value but at least 1."""
     assert actual.keys() == expected.keys()
     assert all(actual[name].shape == y.shape for name, y in expected.items())
     return max(

@@ -1,4 +1,4 @@
-"""TFLite files of integer programs in tests: made, run by LiteRT, and compared value by value."""
+"""TFLite files of integer programs: written, run with LiteRT, and compared value by value."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,7 +24,7 @@ BACKEND = TfLite()
 
 
 def quantize_graph(graph: Graph, weights: Mapping[str, Array], stretch: float = 1.0) -> Model:
-    """Return the integer program of a float graph whose outputs are 8-bit integers."""
+    """Return the integer program of a float graph, with 8-bit outputs."""
     model = lower_for_int8(graph, weights)
     ranges = calibrate_on_input(model, sample_input(model.graph), stretch)
     return quantize(model, replace(ranges, float_io=False))
@@ -36,7 +36,7 @@ def emit_int8(program: Model, precision: str = "int8") -> bytes:
 
 
 def run(data: bytes, x: Array, kernels: str = "xnnpack") -> dict[str, tuple[Array, float, int]]:
-    """Return each output of a file in the graph's layout as stored, its scale and zero point."""
+    """Return each output of a file in the layout of the graph, with its scale and zero point."""
     runner = create_interpreter(data, kernels).get_signature_runner("serving_default")
     ((name, detail),) = runner.get_input_details().items()
     (scale, zero), dtype = detail["quantization"], detail["dtype"]
@@ -56,10 +56,10 @@ def run(data: bytes, x: Array, kernels: str = "xnnpack") -> dict[str, tuple[Arra
 def count_differing_elements(
     program: Model, x: Array, kernels: str = "xnnpack", precision: str = "int8"
 ) -> Mapping[str, int]:
-    """Return how many elements of each value differ from the reference executor's, where any do.
+    """Return how many elements of each value differ from the reference executor.
 
-    `x` (C, H, W) is the float form of the input; every value of the graph is compared to the bit,
-    and the outputs of the network by itself as well.
+    `x` (C, H, W) is the float input. Every value of the graph is compared bit for bit. The outputs
+    of an unmodified file are compared too. Values without differences are omitted.
     """
     return _count_differences(
         Model(add_node_outputs(program.graph), program.weights), x, kernels, precision
@@ -80,7 +80,7 @@ def _count_differences(model: Model, x: Array, kernels: str, precision: str) -> 
 
 
 def _to_reference_form(y: Array, scale: float, zero: int, dtype: Any) -> Array:
-    """Return levels as the reference holds them, or the real numbers that they stand for."""
+    """Return quantized values in the form of the reference, or the real values they represent."""
     if y.dtype == np.float32:
         return y
     quantized = y.astype(np.int32) - zero
@@ -88,7 +88,7 @@ def _to_reference_form(y: Array, scale: float, zero: int, dtype: Any) -> Array:
 
 
 def compute_max_steps(program: Model, x: Array, kernels: str) -> float:
-    """Return the largest difference of an output from the reference executor's, in its steps."""
+    """Return the largest output difference from the reference executor, in quantization steps."""
     (expected,) = integer_program.run(program, [x])
     file_outputs = run(emit_int8(program), x, kernels)
     return max(
@@ -101,7 +101,7 @@ def compute_max_steps(program: Model, x: Array, kernels: str) -> float:
 
 
 def is_fully_delegated(data: bytes) -> bool:
-    """Whether XNNPACK runs all of a file as one node."""
+    """Whether XNNPACK runs the complete file as one node."""
     model_interpreter = create_interpreter(data)
     nodes = [op for op in model_interpreter._get_ops_details() if op["op_name"] == "DELEGATE"]
     inputs = {detail["index"] for detail in model_interpreter.get_input_details()}

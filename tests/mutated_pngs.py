@@ -1,4 +1,4 @@
-"""PNG files of every kind with parts that are damaged, doubled, moved or renamed, for tests."""
+"""PNG files of every kind with damaged, repeated, moved or renamed chunks."""
 
 import struct
 import zlib
@@ -8,7 +8,7 @@ KINDS = (
     (1, 0), (2, 0), (4, 0), (8, 0), (8, 2), (16, 2), (1, 3), (2, 3), (4, 3), (8, 3), (8, 4),
     (16, 4), (8, 6), (16, 6),
 )  # fmt: skip
-"""Bits of a sample, and the type of color."""
+"""Bit depth and color type."""
 ADAM7 = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
 )  # fmt: skip
@@ -37,7 +37,7 @@ def encode_exif(orientation, order="<", kind=3):
 
 
 def make_scan_lines(size, depth, channels, interlace, numbers):
-    """Random lines, each with a filter: all bytes are pixels, whatever the filter makes of them."""
+    """Return random lines, each with a filter byte. Every byte value is a valid pixel."""
     width, height = size
     lines = bytearray()
     for x, y, dx, dy in ADAM7 if interlace else ((0, 0, 1, 1),):
@@ -50,7 +50,7 @@ def make_scan_lines(size, depth, channels, interlace, numbers):
 
 
 def make_mutated_png(numbers):
-    """Return a file, mostly with a change or two; checksums are right but for a few."""
+    """Return a file, usually with one or two changes. Most checksums are correct."""
     chunks = make_chunks(numbers)
     for _ in range(numbers.choice((0, 1, 1, 1, 2))):
         change_chunk(chunks, numbers)
@@ -92,7 +92,7 @@ def make_chunks(numbers):
 
 
 def compress_lines(lines, numbers):
-    """Return the lines packed, in one of five cases not as they should be."""
+    """Return the compressed lines. One in five is compressed incorrectly."""
     packed = zlib.compress(lines, numbers.choice((0, 1, 6)))
     damaged = (
         zlib.compress(lines[: numbers.randrange(len(lines))]),
@@ -107,7 +107,7 @@ def compress_lines(lines, numbers):
 
 
 def generate_ancillary_chunks(numbers, color, size):
-    """Yield parts that a file may have, of each kind one or more."""
+    """Yield one or more of each kind of optional chunk."""
     orientation_xmp = b'<x tiff:Orientation="%d"/>' % numbers.randrange(10)
     profile = (b"Exif\0\0" + encode_exif(numbers.randrange(10))).hex().encode()
     flag = numbers.randrange(2)
@@ -146,7 +146,7 @@ def generate_ancillary_chunks(numbers, color, size):
 
 
 def change_chunk(chunks, numbers):
-    """Change one part of a file, or its place."""
+    """Change or move one chunk of a file."""
     index = numbers.randrange(len(chunks))
     kind, data = chunks[index]
     length, offset = numbers.choice((0, 1, 4, 13, 26, 32, 200)), numbers.randrange(len(data) + 1)

@@ -1,4 +1,4 @@
-"""Networks of odd kinds for AXERA's chips, and how the tests build packages of them."""
+"""Unusual networks for AXERA chips, and a function that builds packages of them."""
 
 SPEC = """\
 tcc: 1
@@ -22,7 +22,7 @@ ODD = {
 }  # fmt: skip
 
 
-def build(tcc, target, images, *more):
-    """Build a package of `odd.yaml`, however bad its integers are."""
+def build(tcc, target, images, *extra_arguments):
+    """Build a package of `odd.yaml` without an accuracy floor."""
     return tcc("build", "odd.yaml", "--target", target, "--data", images, "--floor", "min_cosine=0",
-               "--floor", "min_correlation=0", *more)  # fmt: skip
+               "--floor", "min_correlation=0", *extra_arguments)  # fmt: skip

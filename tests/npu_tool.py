@@ -1,9 +1,9 @@
-"""A stand-in for docker with AXERA's tools: it checks what it is given, and prints logs of their form.
+"""A fake docker with the AXERA tools: it checks its input and prints logs in their format.
 
-It is no simulator of an NPU. What it knows are the documented arguments, files and lines of logs:
-`docker image ls`, and `docker run` of a script that calls `pulsar` or `pulsar2`. Networks are run
-in floats, from the images that the package has through the preprocessing that its configuration
-says, so that a wrong one shows.
+It does not simulate an NPU. It implements the documented arguments, files and log lines of `docker
+image ls`, and of `docker run` with a script that calls `pulsar` or `pulsar2`. Networks run in float
+on the images of the package, with the preprocessing of its configuration. A wrong preprocessing
+therefore changes the outputs.
 """
 
 import io
@@ -14,7 +14,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-if sys.argv[1:2] not in (["image"], ["rm"]):  # these are quick
+if sys.argv[1:2] not in (["image"], ["rm"]):  # fast settings
     import numpy as np
     import onnxruntime
     import prototxt
@@ -39,7 +39,7 @@ def main(arguments):
     archive, inside, mode = images.rsplit(":", 2)
     link = Path(folder) / "calibration.tar"
     assert (str(link.readlink()), mode) == (inside, "ro")
-    # What a container sees under a name of its own.
+    # Paths as the container sees them.
     link.unlink()
     link.symlink_to(archive)
     assert image in IMAGES[:2], image
@@ -78,7 +78,7 @@ def step(arguments, folder):
 
 
 def parse_options(arguments, *names):
-    """Return options and what is left; all must be known, and have one value."""
+    """Return the options and the remaining arguments. Unknown or repeated options fail."""
     parsed, positional = {}, []
     arguments = list(arguments)
     while arguments:
@@ -92,7 +92,7 @@ def parse_options(arguments, *names):
 
 
 def read_pixels(data, color):
-    """Return an image file's levels in an order of colours, channels first."""
+    """Return the pixels of an image file in a color order, channels first."""
     pixels = np.asarray(Image.open(io.BytesIO(data)))
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     assert pixels.shape[2] == (1 if color.endswith("GRAY") else 3), (pixels.shape, color)
@@ -101,7 +101,7 @@ def read_pixels(data, color):
 
 
 def preprocess(config, data):
-    """Return what the network reads of a file, by its configuration."""
+    """Return the network input for a file, by the configuration."""
     (input_config,) = config["neuwizard_conf"]["operator_conf"]["input_conf_items"]
     if input_config["attributes"].get("type") == "FLOAT32":
         return np.frombuffer(data, "<f4")
@@ -124,7 +124,7 @@ def preprocess(config, data):
 
 def open_session(path):
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.x64quantprecision", "1")  # else AVX2 saturates
+    options.add_session_config_entry("session.x64quantprecision", "1")  # AVX2 saturates
     return onnxruntime.InferenceSession(
         path.read_bytes(), options, providers=["CPUExecutionProvider"]
     )
@@ -138,7 +138,7 @@ def infer(path, x):
 
 
 def read_archive(folder, name, size):
-    """Return the files of an archive, which must be as many as are to be drawn."""
+    """Return the files of an archive. Their number must equal the configured one."""
     with tarfile.open(folder / name) as tar:
         members = tar.getmembers()
         assert len(members) == size, (len(members), size)
@@ -199,7 +199,7 @@ def run(arguments, folder):
 
 
 def fail_on_request(golden):
-    """End where the tool fails at a golden: the second, or each."""
+    """Exit if the tool should fail on a golden: the second one, or each."""
     mode = os.environ.get("NPU_TOOL", "")
     if "lost" in mode or ("golden" in mode and Path(golden).stem == "2"):
         sys.exit(f"get_modification_onnx() missing 1 argument, {golden}")

@@ -1,4 +1,4 @@
-"""Weights for tests of foreign ONNX files, and their import without child processes."""
+"""Weights for tests of imported ONNX files, and their import without child processes."""
 
 import numpy as np
 import onnxruntime
@@ -9,19 +9,19 @@ from tcc.compiler.importers.onnx_import.sandbox import TaskResult
 
 
 def make_random_weights(*shape: int, seed: int = 0) -> np.ndarray:
-    """Random weights."""
+    """Return random weights."""
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
 def check_and_simplify(model):
-    """What the sandbox does, in this process."""
+    """Do the work of the sandbox in this process."""
     checker.check_model(model)
     simple, _ = onnxsim.simplify(model, 0, perform_optimization=False)
     return simple, TaskResult(("checked", "simplified"))
 
 
 def run_feeds(model, feeds):
-    """What the sandbox does, in this process."""
+    """Run a model like the sandbox, in this process."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)

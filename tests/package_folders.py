@@ -1,7 +1,7 @@
-"""The package's folders at the top level, where tests read them.
+"""The folders of the package at the top level, as the tests read them.
 
-A checkout without links ends here, with one sentence. In a source distribution the folders are in
-`src/tcc`, and links to them are made.
+A checkout without links is refused here. In a source distribution the folders are in `src/tcc`, and
+links to them are created.
 """
 
 import runpy

@@ -1,4 +1,4 @@
-"""The commands and the code of a page, and how to run them."""
+"""The commands and code blocks of a page, and functions to run them."""
 
 import os
 import re
@@ -12,19 +12,19 @@ def find_blocks(text, language):
 
 
 def list_commands(text):
-    """Return the lines of the shell blocks, without their comments."""
+    """Return the lines of the shell blocks, without comments."""
     lines = (line for block in find_blocks(text, "sh") for line in block.splitlines())
     return [line.partition("  #")[0].strip() for line in lines]
 
 
 def write_program(folder, name, arguments):
-    """Write a program that runs this Python with some arguments, and then its own."""
+    """Write a program that runs this Python with some arguments, followed by its own."""
     (folder / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
     (folder / name).chmod(0o755)
 
 
 def create_environment(folder):
-    """Return an environment in which `tcc` and `python` are this Python's, installed or not."""
+    """Return an environment in which `tcc` and `python` run with this Python."""
     main = folder / "tcc_main.py"
     main.write_text("from tcc.compiler.cli import main\nmain()\n")
     write_program(folder, "tcc", main)
@@ -33,7 +33,7 @@ def create_environment(folder):
 
 
 def run(line, folder, environment):
-    """Run a line of a page and return what it prints; tcc must refuse the line `! command`."""
+    """Run a line of a page and return its output. tcc must refuse a line `! command`."""
     refused = line.startswith("! ")
     process = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", line.removeprefix("! ")],

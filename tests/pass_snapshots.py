@@ -1,8 +1,8 @@
-"""What passes do to small networks, as texts that are read without the code.
+"""Snapshots of passes on small networks, readable without the code.
 
-`tests/compiler/passes/PASS.txt` holds cases: a line that says what is shown, the network as a spec
-writes it, and its graph before and after the pass. Attributes that have their defaults are left
-out. tools/make_goldens.py writes the graphs anew; the rest is by hand.
+Each file `tests/compiler/passes/PASS.txt` contains cases: a title, the network as steps of a spec,
+and its graph before and after the pass. Attributes with default values are omitted.
+tools/make_goldens.py regenerates the graphs. The other lines are written by hand.
 """
 
 import re
@@ -29,21 +29,23 @@ graph:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A case of a file: its title, the lines that are written by hand, and the two graphs."""
+    """A case of a file: its title, its handwritten lines, and the two graphs."""
 
     title: str
     head: str
-    before: str
-    after: str
+    graph_before: str
+    graph_after: str
 
     @property
     def text(self) -> str:
-        """The case as its file has it."""
-        return f"# {self.title}\n{self.head}-- before\n{self.before}-- after\n{self.after}"
+        """The case as text of its file."""
+        return (
+            f"# {self.title}\n{self.head}-- before\n{self.graph_before}-- after\n{self.graph_after}"
+        )
 
 
 def generate_snapshots(step: Pass) -> Iterator[Snapshot]:
-    """Yield the cases of a pass, with the graphs as they are now."""
+    """Yield the cases of a pass with their current graphs."""
     for case in CASE.finditer((FOLDER / f"{step.name}.txt").read_text()):
         model = load_network(case["steps"])
         rewritten_model = passes.run(model, [step])
@@ -56,14 +58,14 @@ def generate_snapshots(step: Pass) -> Iterator[Snapshot]:
 
 
 def files() -> Iterator[tuple[Path, str]]:
-    """Yield the file of each pass with its text."""
+    """Yield the file of each pass and its text."""
     for step in passes.PASSES:
         text = "\n".join(snapshot.text for snapshot in generate_snapshots(step))
         yield FOLDER / f"{step.name}.txt", text
 
 
 def load_network(head: str) -> Model:
-    """Return the network that a case writes: its input on the first line, then steps."""
+    """Return the network of a case: its input on the first line, then steps."""
     input_line, _, body = head.partition("\n")
     shape, _, preprocess = input_line.removeprefix("input: ").partition("; ")
     steps, _, outputs = body.partition("output:")
@@ -80,7 +82,7 @@ def load_network(head: str) -> Model:
 
 
 def format_graph(graph: Graph) -> str:
-    """Return a graph as text, a node a line, without attributes that have their defaults."""
+    """Return a graph as text, one node per line, without attributes at their default."""
     lines = [f"%{i.name} : {i.type.dtype}[{i.type}]" for i in graph.inputs]
     if graph.inputs[0].preprocess:
         lines[0] += f" {'raw pixels' if graph.inputs[0].preprocess.raw else 'normalised'}"
@@ -103,6 +105,6 @@ def format_graph(graph: Graph) -> str:
 
 
 def is_default(default: object, number: object) -> bool:
-    """Whether an attribute has its default: one number of a default stands for each of a tuple."""
+    """Whether an attribute has its default. A tuple of equal numbers matches a single default."""
     spread = isinstance(number, tuple) and bool(number) and set(number) == {default}
     return default == number or spread

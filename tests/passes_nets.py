@@ -1,4 +1,4 @@
-"""What tests of passes share: a chain of steps as a model, and its words before and after."""
+"""Helpers of pass tests: a chain of steps as a model, and its op names before and after."""
 
 from tcc.compiler.ir.graph import Graph, Model, Pass
 from tcc.compiler.ops import Op
@@ -12,7 +12,7 @@ def make_model(graph: Graph) -> Model:
 
 
 def make_chain(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:
-    """Return the model of steps in a row, called by their words and places."""
+    """Return the model of steps in a row, named by op and position."""
     add = NetBuilder(*shape)
     for index, op in enumerate(ops):
         add(f"{op.keyword}_{index}", op)
@@ -24,5 +24,5 @@ def list_op_names(of: Model) -> list[str]:
 
 
 def run_passes(model: Model, *passes: Pass) -> list[str]:
-    """Return the words that checked passes leave."""
+    """Return the op names after checked passes."""
     return list_op_names(validate.run(model, passes, seeds=(5, 6)))

@@ -1,7 +1,7 @@
-"""A reader of Pulsar's configuration, written apart from the project's, by the manual alone.
+"""An independent reader of the Pulsar configuration, written from the manual only.
 
-It knows the documented messages with their fields, and for each field what may stand there: a kind
-of number, `string`, the words of an enumeration, or another message; a `*` marks repeated fields.
+It knows the documented messages and their fields. For each field it knows the type: a number,
+`string`, the names of an enumeration, or another message. `*` marks repeated fields.
 """
 
 import re
@@ -86,7 +86,7 @@ KINDS = {
 
 
 def read(text):
-    """Return a configuration as dictionaries and lists; any doubt is an error."""
+    """Return a configuration as dictionaries and lists. Anything unexpected is an error."""
     tokens = re.findall(r'"[^"]*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.sub(r"#.*", "", text))
     parsed = parse_message(tokens, CONFIG)
     assert not tokens, tokens[:5]

@@ -1,4 +1,4 @@
-"""Data sets and models for the tests of calibration."""
+"""Datasets and models for tests of calibration."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from tcc.testing.op_cases import sample_weights
 
 
 def write_tensors(folder, shape, count=6, seed=0, order=None, name="set"):
-    """A data set of random tensors, written in another order if one is given."""
+    """Write a dataset of random tensors, in another file order if one is given."""
     values = np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)
     path = folder / f"{name}.npz"
     np.savez(path, tensors=values if order is None else values[list(order)])
@@ -20,17 +20,17 @@ def write_tensors(folder, shape, count=6, seed=0, order=None, name="set"):
 
 
 def make_lowered_model(graph, pipeline=passes.INFERENCE):
-    """A model with weights as after training, as calibration sees it."""
+    """Return a lowered model with weights as after training."""
     return passes.run(Model(graph, sample_weights(graph)), pipeline)
 
 
 def replace_weights(model, name, change):
-    """The model with one tensor changed."""
+    """Return the model with one changed tensor."""
     return replace(model, weights={**model.weights, name: change(model.weights[name])})
 
 
 def make_class_quality(images, cosine, agreement=1.0, correlation=1.0):
-    """The quality of an output of classes whose mean cosine is given."""
+    """Return the quality of a class output with the given mean cosine."""
     return Quality(
         kind="classes",
         images=images,

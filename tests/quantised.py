@@ -1,4 +1,4 @@
-"""Integer programs for tests, run by ONNX Runtime and compared."""
+"""Integer programs in ONNX Runtime, compared with the reference."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,16 +19,16 @@ Array = NDArray[Any]
 SATURATES = cpu.select_product_types(cpu.read_features()).unsigned
 """Whether products of this processor saturate unless weights are unsigned."""
 MAKE_UNSIGNED = ("ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
-"""Levels of optimisation at which ONNX Runtime makes them so, when it is asked to."""
+"""Optimization levels at which ONNX Runtime makes weights unsigned on request."""
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", *MAKE_UNSIGNED)
 EXACT_LEVELS = MAKE_UNSIGNED if SATURATES else LEVELS
-"""Levels at which a file is exact here as it is; at others this processor's products saturate."""
+"""Optimization levels at which a file is exact here. At others, products saturate."""
 
 
 def open_session(
     proto: ModelProto, level: str = "ORT_ENABLE_ALL", threads: int = 1, exact: bool = SATURATES
 ) -> onnxruntime.InferenceSession:
-    """Return a session of one model; `exact` as where products saturate, which this may be."""
+    """Return a session of one model. `exact` avoids saturating products on this processor."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -40,16 +40,17 @@ def open_session(
 
 
 def to_onnx_values(x: Array) -> Array:
-    """Return levels as ONNX holds them: signed ones are unsigned with the zero point 128."""
+    """Return quantized values as stored in ONNX: signed ones as unsigned with zero point 128."""
     return (x.astype(np.int16) + 128).astype(np.uint8) if x.dtype == np.int8 else x
 
 
 def count_differing_elements(
     model: Model, x: Array, level: str = "ORT_ENABLE_ALL", threads: int = 1, opset: int = 17
 ) -> Mapping[str, int]:
-    """Return how many elements of each value differ from the reference executor's, where any do.
+    """Return how many elements of each value differ from the reference executor.
 
-    `x` (C, H, W) is the float form of the input; every value of the graph is compared to the bit.
+    `x` (C, H, W) is the float input. Every value of the graph is compared bit for bit. Values
+    without differences are omitted.
     """
     source = model.graph.inputs[0]
     (expected,) = integer_program.run(model, [x], keep_all=True)

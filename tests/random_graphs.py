@@ -1,4 +1,4 @@
-"""Random small networks: a feature map through random steps, forks and joins, then a head."""
+"""Small random networks: a feature map through random steps, forks and joins, then a head."""
 
 from hypothesis import strategies as st
 
@@ -33,7 +33,7 @@ from tcc.testing.nets import NetBuilder
 
 
 def same_shape(channels: int) -> st.SearchStrategy[Op]:
-    """Steps that keep the shape of a map."""
+    """Return steps that keep the shape of a map."""
     every = [
         BatchNorm(), ScaleShift(), Scale(0.5, -1.0), Scale(2.0), Relu(), Relu(), Relu6(),
         Sigmoid(), LeakyRelu(0.2), HardSwish(), Dropout(), Identity(),
@@ -47,7 +47,7 @@ def same_shape(channels: int) -> st.SearchStrategy[Op]:
 
 
 def other_shape(channels: int) -> st.SearchStrategy[Op]:
-    """Steps that change the shape of a map of at least 4x4."""
+    """Return steps that change the shape of a map of at least 4x4."""
     every = [
         Conv(channels + 2, (1, 1)), Conv(6, (1, 1), bias=False), Conv(4, (3, 3), (2, 2), 1),
         Conv(2 * channels, (1, 1), groups=channels), ConvTranspose(4, (2, 2)),
@@ -59,7 +59,7 @@ def other_shape(channels: int) -> st.SearchStrategy[Op]:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    """Return a graph of one input, of three channels, and one or two outputs."""
+    """Return a graph with one input of three channels and one or two outputs."""
     size = draw(st.integers(6, 9))
     add = NetBuilder(3, size, size)
     names = iter(f"n{i}" for i in range(1000))

@@ -1,4 +1,4 @@
-"""Random graphs and weights: any step of the language that fits, extreme scales, dead channels."""
+"""Random graphs and weights: any fitting op, extreme scales and dead channels."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -47,7 +47,7 @@ from tcc.testing.op_cases import sample_weights
 T = TypeVar("T")
 Array = NDArray[Any]
 MAX_ELEMENTS = 600
-"""Elements of one channel, and channels, stay below this."""
+"""Upper limit of elements per channel, and of channels."""
 
 ACTIVATIONS: tuple[Op, ...] = (
     Relu(), Relu6(), LeakyRelu(0.2), Sigmoid(), Silu(), Tanh(), Gelu(), HardSigmoid(),
@@ -64,12 +64,12 @@ MAPS: tuple[Op, ...] = (
 FLOATS: tuple[Op, ...] = (
     Softmax(), LayerNorm(), Resize(scale=(2, 2), mode="bilinear"), ConvTranspose(3, (2, 2), (2, 2)),
 )  # fmt: skip
-"""What has no form in integers."""
+"""Ops without an integer form."""
 FACTORS = (1.0, 1.0, 1.0, 0.0, 1e-9, 1e-4, 300.0)
 
 
 def draw_graph(draw: Callable[[st.SearchStrategy[T]], T], floats: bool = False) -> Graph:
-    """Return a random graph; with `floats`, of operations too that integers cannot compute."""
+    """Return a random graph. `floats` also allows ops without an integer form."""
     size = st.integers(5, 12)
     add = NetBuilder(draw(st.integers(1, 4)), draw(size), draw(size))
     for i in range(draw(st.integers(1, 7))):
@@ -117,7 +117,7 @@ def _add_step(draw: Callable[..., Any], add: NetBuilder, name: str, maps: tuple[
 
 
 def draw_weights(draw: Callable[[st.SearchStrategy[T]], T], graph: Graph) -> Mapping[str, Array]:
-    """Return weights as after training, some tensors scaled far and some filters all zeros."""
+    """Return weights as after training, with some extreme tensors and some zero filters."""
     weights: dict[str, Array] = {}
     for name, tensor in sample_weights(graph).items():
         if name.endswith(".var"):

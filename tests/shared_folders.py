@@ -1,4 +1,4 @@
-"""Folders that all processes of a test run share, filled by the first of them that asks."""
+"""Folders shared by all processes of a test run. The first process that asks fills them."""
 
 import fcntl
 import os
@@ -12,14 +12,14 @@ COMPLETE_MARK = "done"
 
 
 def fill_once(factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], object]) -> Path:
-    """Return the folder of a name; another process may have filled it, or be about to."""
+    """Return the folder of a name, filled by this or another process."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"shared-{name}"
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / COMPLETE_MARK).exists():
-            shutil.rmtree(folder / name, ignore_errors=True)  # of one that failed halfway
+            shutil.rmtree(folder / name, ignore_errors=True)  # left over from a failed attempt
             (folder / name).mkdir()
             fill(folder / name)
             (folder / COMPLETE_MARK).touch()

@@ -1,4 +1,4 @@
-"""Specs of a few lines, as tests write them: what they leave out is filled in."""
+"""Short specs of tests. Missing sections are added."""
 
 from pathlib import Path
 from textwrap import dedent
@@ -14,7 +14,7 @@ output: {y: {}}
 
 
 def load_spec_text(tmp_path: Path, text: str, **settings: str) -> Spec:
-    """Compile a text; keys that it has itself are not filled in."""
+    """Compile a text after adding the keys that it lacks."""
     keys = [line.partition(":")[0] for line in text.splitlines()]
     lines = HEAD.splitlines(keepends=True)
     head = "".join("doc: x\n" if line.partition(":")[0] in keys else line for line in lines)

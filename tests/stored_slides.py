@@ -1,4 +1,4 @@
-"""Results of slides as `tcc slide run` writes them, of probabilities that a test chooses."""
+"""Slide results as `tcc slide run` writes them, with chosen probabilities."""
 
 import json
 
@@ -8,8 +8,8 @@ BUNDLE = {
 }  # fmt: skip
 
 
-def write_result(folder, name, size, span, likely, *, mpp=1.0, threshold=0.5, **more):
-    """Write the folder of a slide: `likely` has the probability of tumour by row and column."""
+def write_result(folder, name, size, span, likely, *, mpp=1.0, threshold=0.5, **extra_arguments):
+    """Write the result folder of a slide. `likely`: tumour probability by row and column."""
     folder.mkdir(parents=True)
     width, height = size
     lines = ["row,column,x,y,side,tissue,p(normal),p(tumour),probability,tumour"]
@@ -47,5 +47,5 @@ def write_result(folder, name, size, span, likely, *, mpp=1.0, threshold=0.5, **
         "mean_probability": sum(likely.values()) / len(likely) if likely else None,
         "highest_probability": max(likely.values(), default=None),
     }  # fmt: skip
-    (folder / "summary.json").write_text(json.dumps(summary | more))
+    (folder / "summary.json").write_text(json.dumps(summary | extra_arguments))
     return folder

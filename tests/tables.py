@@ -1,4 +1,4 @@
-"""Tables of cases, each tried in a loop: a test for each family of them, not for each case."""
+"""Tables of cases in loops: one test per family of cases, not per case."""
 
 import functools
 import inspect
@@ -15,7 +15,7 @@ Trials = dict[str, dict[str, Any]]
 
 
 def run_trials(trials: Mapping[str, Callable[[], object]]) -> None:
-    """Try all; fail with each that failed, by its name."""
+    """Run all trials. Fail with the name of each failed one."""
     failed = []
     for name, trial in trials.items():
         try:
@@ -30,27 +30,30 @@ def run_trials(trials: Mapping[str, Callable[[], object]]) -> None:
 
 
 def looped(
-    table: Mapping[str, Any], *, rotated: bool = False, one_in: int = 1, **ways: Mapping[str, Any]
+    table: Mapping[str, Any],
+    *,
+    rotated: bool = False,
+    one_in: int = 1,
+    **variants: Mapping[str, Any],
 ) -> Callable[[Test], Test]:
-    """Make a test of one `case` one of each family, which loops over its cases in a table.
+    """Turn a test of one `case` into one test per family, which loops over the cases of a table.
 
-    A family is what cases are called up to the first dash. Each case is tried in all ways, which
-    are arguments of the test by name. Where the ways are `rotated`, each case is tried in the
-    next one of them, so that every family meets many, and the rest is a slow test beside. So is
-    what `one_in` leaves of each family's cases: those between the first, the n-th after it, ...
+    The family of a case is its name up to the first dash. Each case runs with all combinations of
+    `variants`. With `rotated`, each case runs with only one combination, the next one in turn. The
+    others are in an additional slow test. The same holds for cases that `one_in` skips.
 
     Args:
         table: The cases by name.
-        rotated: Whether to leave most ways to the slow test.
-        one_in: How many cases of a family there are to each that is no slow one.
-        ways: Values of further arguments, by what to call them.
+        rotated: Whether most combinations are in the slow test.
+        one_in: One case of this many per family is not slow.
+        variants: Values of further arguments, by display name.
     """
-    if not table or not all(ways.values()):
+    if not table or not all(variants.values()):
         raise ValueError("no cases")
     quick: dict[str, Trials] = {}
     slow: dict[str, Trials] = {}
     combinations = [
-        dict(zip(ways, combination, strict=True)) for combination in product(*ways.values())
+        dict(zip(variants, combination, strict=True)) for combination in product(*variants.values())
     ]
     members: Counter[str] = Counter()
     rotation = 0
@@ -60,7 +63,7 @@ def looped(
         members[family] += 1
         for number, combination in enumerate(combinations):
             is_quick = is_nth and (not rotated or number == rotation % len(combinations))
-            values = {argument: ways[argument][key] for argument, key in combination.items()}
+            values = {argument: variants[argument][key] for argument, key in combination.items()}
             trials = (quick if is_quick else slow).setdefault(family, {})
             trials[" ".join((name, *map(str, combination.values())))] = {"case": case, **values}
         rotation += is_nth
@@ -68,13 +71,13 @@ def looped(
         *(pytest.param(trials, id=family) for family, trials in quick.items()),
         *(pytest.param(t, id=f"{f}-rest", marks=pytest.mark.slow) for f, t in slow.items()),
     ]
-    return functools.partial(_make_test, parameters=parameters, bound_names={"case", *ways})
+    return functools.partial(_make_test, parameters=parameters, bound_names={"case", *variants})
 
 
 def _make_test(case_test: Test, parameters: list[Any], bound_names: set[str]) -> Test:
-    """Return the test that loops; fixtures of that of one case are its too.
+    """Return the looping test. It uses the fixtures of the test of one case.
 
-    Each case has a folder of its own as `tmp_path`.
+    Each case has a separate folder as `tmp_path`.
     """
 
     def test(trials: Trials, **fixtures: object) -> None:

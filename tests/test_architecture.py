@@ -1,4 +1,4 @@
-"""What holds for the source as a whole: layers, what starts fast, what text may say."""
+"""Rules for the complete source: import layers, start-up time, forbidden text."""
 
 import ast
 import functools
@@ -17,9 +17,9 @@ CODE = sorted(
     for path in ROOT.glob(files)
 )
 MAX_PARAMETERS = 7
-TRIED_ELSEWHERE = {"compiler/driver", "compiler/report", "compiler/targets"}  # through the commands
-OPTIONS = ("compiler/cli/", "src/tcc/")  # whose parameters are what users may say
-SHARED_NAMES = {("tcc.backends.arm.kernels.loops.tir", "Buffer")}  # TVM's word for it
+TRIED_ELSEWHERE = {"compiler/driver", "compiler/report", "compiler/targets"}  # used by the commands
+OPTIONS = ("compiler/cli/", "src/tcc/")  # parameters are the user's options
+SHARED_NAMES = {("tcc.backends.arm.kernels.loops.tir", "Buffer")}  # a term of TVM
 HEAVY = {
     "PIL", "matplotlib", "networkx", "numpy", "onnx", "onnxruntime", "openslide", "pydantic", "ruamel", "safetensors",
     "scipy", "sklearn", "tifffile", "torch", "tvm",
@@ -37,7 +37,7 @@ def test_import_layers_are_kept():
 
 
 def list_modules():
-    """The files of the package by their modules' names."""
+    """Return the files of the package by module name."""
     paths = {"tcc": ROOT / "src/tcc/__init__.py"}
     for path in CODE:
         relative_path = path.relative_to(ROOT)
@@ -53,11 +53,11 @@ def list_packages(module):
 
 
 def find_imports(module, tree, modules):
-    """What of the package a module imports: also in a function, also for types alone.
+    """Return the package modules that a module imports, also in functions and for types.
 
-    `from a import b` is of the module `a.b` where there is one, and else of `a`, be that a
-    package: so members that take names from their package's `__init__` make a circle if it takes
-    any from them. Who imports `a.b` runs `a` first, which counts for all but those within `a`.
+    `from a import b` imports `a.b` if that is a module, otherwise `a`, which may be a package. A
+    member that takes names from its package's `__init__` is in a cycle if the package imports from
+    it. An import of `a.b` also runs `a`. That counts for all modules outside `a`.
     """
     for node in ast.walk(tree):
         names = []
@@ -73,7 +73,7 @@ def find_imports(module, tree, modules):
 
 
 def find_circles(edges):
-    """The groups of modules that reach each other, each in order of names."""
+    """Return the groups of modules that reach each other, each sorted by name."""
     graph = networkx.DiGraph(
         (module, imported_module)
         for module, imports in edges.items()
@@ -84,7 +84,7 @@ def find_circles(edges):
 
 
 def test_no_files_import_each_other():
-    """Not through a function either, nor for types alone: each file is read after what it uses."""
+    """Includes imports in functions and for types: each file can be read after its imports."""
     paths = list_modules()
     edges = {
         module: set(find_imports(module, parse_file(path), paths)) for module, path in paths.items()
@@ -109,7 +109,7 @@ def test_find_circles_finds_import_cycles(files, expected):
 
 
 def test_test_folders_mirror_the_packages():
-    """A folder of tests has the name of a folder of code, and every room has tests."""
+    """A test folder has the name of a code folder, and every package has tests."""
     for top in ("compiler", "backends"):
         code = {path.parent.relative_to(ROOT) for path in (ROOT / top).rglob("*.py")}
         tests = {
@@ -122,7 +122,7 @@ def test_test_folders_mirror_the_packages():
 
 
 def test_functions_take_few_parameters():
-    """More than a few belong together in a record; a command's options are its parameters."""
+    """Many parameters belong in a record. Options of commands are exempt."""
     excess_counts = {}
     for name, function in list_functions():
         signature = function.args
@@ -136,7 +136,7 @@ def test_functions_take_few_parameters():
 
 
 def list_types(tree):
-    """The names of a module's classes, and of its aliases of types: `Shape = tuple[int, ...]`."""
+    """Return the classes of a module and its type aliases, such as `Shape = tuple[int, ...]`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             yield node.name, True
@@ -149,9 +149,9 @@ def list_types(tree):
 
 
 def test_class_names_are_unique():
-    """In no other file is a class or an alias of a type called so, but for a command's options.
+    """No other file has a class or type alias of that name, except for command options.
 
-    What begins with `_` is a file's own. An alias may be there twice: `Array` is what it says.
+    Names with `_` are private. An alias may exist twice if both mean the same, such as `Array`.
     """
     classes = {}
     for module, path in list_modules().items():
@@ -177,7 +177,7 @@ def parse_file(path):
 
 
 def list_functions():
-    """Each function with its file's name."""
+    """Return each function with its file name."""
     for path in CODE:
         for node in ast.walk(parse_file(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -185,7 +185,7 @@ def list_functions():
 
 
 @pytest.mark.parametrize(
-    ("words", "needed"),
+    ("arguments", "needed"),
     [
         (["--help"], set()),
         (["help", "E0607"], set()),
@@ -194,15 +194,15 @@ def list_functions():
     ],
     ids=str,
 )
-def test_commands_load_no_heavy_library_that_they_do_not_need(words, needed):
-    """What makes a process slow to start is imported by the command that needs it."""
-    loaded_libraries = {name.partition(".")[0] for name in list_loaded_modules(*words)}
+def test_commands_load_no_heavy_library_that_they_do_not_need(arguments, needed):
+    """Slow imports belong in the command that needs them."""
+    loaded_libraries = {name.partition(".")[0] for name in list_loaded_modules(*arguments)}
     assert HEAVY & loaded_libraries == needed
 
 
 def test_only_figures_load_plotting_libraries(tmp_path):
-    def find_drawing_modules(*words):
-        modules = list_loaded_modules("show", "squeezenet", *words)
+    def find_drawing_modules(*arguments):
+        modules = list_loaded_modules("show", "squeezenet", *arguments)
         return {m.rpartition(".")[2] for m in modules if m.startswith("tcc.compiler.figures.")}
 
     assert (
@@ -216,11 +216,11 @@ def test_only_figures_load_plotting_libraries(tmp_path):
     assert "export" in find_drawing_modules("--format", "pdf", "-o", str(tmp_path / "net.pdf"))
 
 
-def list_loaded_modules(*words):
-    """The modules that a command has loaded when it ends."""
+def list_loaded_modules(*arguments):
+    """Return the modules that a command has loaded when it ends."""
     program = (
         "import sys, tcc.compiler.cli\n"
-        f"try: tcc.compiler.cli.app({list(words)})\n"
+        f"try: tcc.compiler.cli.app({list(arguments)})\n"
         "except SystemExit as end: assert not end.code\n"
         "print(*sys.modules, file=sys.stderr)"
     )
@@ -234,7 +234,7 @@ BINARY = (".png", ".safetensors", ".bin", ".onnx", ".ppm")
 
 
 def list_tracked_files():
-    """The text files that a clone holds."""
+    """Return the text files of a clone."""
     completed = subprocess.run(
         ["git", "ls-files", "-z"], check=False, cwd=ROOT, capture_output=True
     )
@@ -263,7 +263,7 @@ def test_no_file_contains_machine_specific_paths():
 
 
 def test_temporary_files_are_made_in_one_module():
-    """What is made elsewhere, nobody sweeps when the process is killed."""
+    """Files made elsewhere would remain after the process is killed."""
     file_names = [
         format_path(path) for path in CODE if re.search(r"\btempfile\b", path.read_text())
     ]

@@ -1,4 +1,4 @@
-"""What stands beside ARM bundles: peers that get our graph, and published times."""
+"""Comparisons for ARM bundles: other runtimes with the same graph, and published times."""
 
 import math
 import shutil
@@ -21,7 +21,7 @@ def _tools(root, monkeypatch):
 
 
 def make_network():
-    """A convolution that two read, of which one is fused with an activation."""
+    """Return a convolution with two readers. One is fused with an activation."""
     source = Input("x", TensorType((3, 6, 5)))
     types, nodes = {"x": source.type}, []
     for name, op, inputs in (
@@ -65,7 +65,7 @@ def test_ncnn_files_contain_int8_weights():
 
     text, data = ncnn_file.write_files(make_network(), integers=True)
     last_parameters = {line.split()[0]: line.split()[-1] for line in text.splitlines()[2:]}
-    assert last_parameters["Convolution"] == "8=2"  # the sum of it reads floats
+    assert last_parameters["Convolution"] == "8=2"  # the add after it reads floats
     assert last_parameters["ConvolutionDepthWise"] == "8=1"
     assert last_parameters["InnerProduct"] == "8=2"
     sizes = (108 + 16 + 16 + 4, 36 + 16 + 16 + 4, 8 + 8 + 8 + 4)  # weights, bias, scales, reach

@@ -1,4 +1,4 @@
-"""The benchmark of calibration measures draws, keeps what it measured, and reports it."""
+"""The calibration benchmark measures trials, keeps measured ones and reports them."""
 
 import json
 import subprocess
@@ -63,14 +63,14 @@ def test_trials_are_measured_once_and_reported(bench, root):
     arguments = ("run", "--draws", "2", "--images", "6", "--only", "minmax")
     completed = bench(*arguments)
     assert completed.returncode == 0, completed.stderr
-    assert "elsewhere: its weights are not here" in completed.stdout
+    assert "elsewhere: skipped, because its weights are missing" in completed.stdout
     assert completed.stdout.count("small minmax") == 2
     assert "small minmax" not in bench(*arguments).stdout
     report = json.loads(bench("report").stdout)
     method = report["networks"]["small"]["methods"]["minmax"]
     assert method["draws"] == 2
     assert not method["failed"]
-    assert method["cpu_s"] > 0.2  # the imports alone take that
+    assert method["cpu_s"] > 0.2  # the imports alone take this long
     assert 50 < method["peak_mb"] < 2000
     images = len(list((root / "zoo/samples").rglob("*.png")))
     assert [get_scores(report, set_name)["images"] for set_name in ("drawings", "denser")] == [
@@ -87,14 +87,14 @@ def test_trials_are_measured_once_and_reported(bench, root):
 def test_unknown_methods_are_named(bench):
     completed = bench("run", "--only", "median")
     assert completed.returncode == 1
-    assert "unknown: median" in completed.stderr
+    assert "unknown methods: median; the methods are minmax, " in completed.stderr
 
 
 def test_a_measured_process_reports_its_own_cost(root):
     program = root / "tools/bench/calibration_guests/measured_process.py"
     work = "import sys; x = bytearray(60 << 20); sum(range(3_000_000)); sys.exit(3)"
     command = [sys.executable, "-S", "-E", str(program), sys.executable, "-S", "-c", work]
-    # What starts it is far larger, which is not its peak.
+    # The parent process is much larger. Its size must not count.
     ballast = bytearray(200 << 20)
     measurements = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert len(ballast) == 200 << 20
@@ -107,7 +107,7 @@ def test_cases_refer_to_declared_image_sets(root):
     import tomllib
 
     cases = tomllib.loads((root / "tools/bench/calibration_cases.toml").read_text())["networks"]
-    # Where no network is left that nothing was chosen on, the page says so.
+    # If every network was used for tuning, the page says so.
     tuned_networks = {record["name"] for record in cases if record.get("chosen")}
     page = (root / "docs/measuring.md").read_text()
     assert (tuned_networks == {record["name"] for record in cases}) == (

@@ -1,4 +1,4 @@
-"""The table of integers on x86, of which each run knows one kind of processor."""
+"""The table of int8 times on x86. Each run measures one kind of processor."""
 
 import sys
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The quantisation study's Table 2, as the tool makes it."""
+"""Table 2 of the quantization study, as the tool computes it."""
 
 import json
 import subprocess
@@ -50,7 +50,7 @@ ROWS = ["No opt. (FP32)", "Dynamic-Range", "Half-Precision (FP16)", "Full-Intege
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with a network like VGG and images in class folders, dark and bright ones."""
+    """A folder with a VGG-like network and images in class folders, dark and bright ones."""
     folder = tmp_path_factory.mktemp("study")
     (folder / "like_vgg.yaml").write_text(SPEC)
     (folder / "bright.yaml").write_text(BRIGHT)
@@ -67,8 +67,8 @@ def home(tmp_path_factory):
 def study(root, home):
     """Run the tool."""
 
-    def run(*words, code=0):
-        command = [sys.executable, root / "tools/case_study.py", *words]
+    def run(*arguments, code=0):
+        command = [sys.executable, root / "tools/case_study.py", *arguments]
         completed = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
         assert completed.returncode == code, completed.stdout + completed.stderr
         return completed
@@ -78,7 +78,7 @@ def study(root, home):
 
 @pytest.fixture(scope="module")
 def table(study):
-    """The table of a network like VGG with random weights, as JSON."""
+    """The table of a VGG-like network with random weights, as JSON."""
     return study("--data", "data", "--network", "V=like_vgg.yaml", "--format", "json")
 
 
@@ -103,7 +103,7 @@ def test_calibration_images_are_not_used_for_accuracy(table):
 
 
 def test_accuracies_depend_on_the_weights(study, home):
-    """A network that answers with the brightness is right about dark and bright images."""
+    """A network that outputs the brightness classifies dark and bright images correctly."""
     graph = load(home / "bright.yaml").graph
     random_weights = weights.initialize_random(graph, 0)
     tensors = {name: np.zeros_like(tensor) for name, tensor in random_weights.items()}
@@ -139,7 +139,7 @@ def test_markdown_has_the_columns_of_the_paper(study):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("--data", "nowhere"), "error[E0710]: not a dataset"),
         (
@@ -154,15 +154,15 @@ def test_markdown_has_the_columns_of_the_paper(study):
     ],
     ids=str,
 )
-def test_wrong_arguments_are_refused(study, words, said):
-    completed = study(*words, code=2)
-    assert said in completed.stderr
+def test_wrong_arguments_are_refused(study, arguments, message):
+    completed = study(*arguments, code=2)
+    assert message in completed.stderr
     assert "Traceback" not in completed.stderr
 
 
 @pytest.mark.nightly
 def test_compression_ratios_of_googlenet_match_the_paper(study):
-    """The one of most layers for its weights; on small images, as weights take the bytes."""
+    """GoogLeNet has the most layers for its weights. Small images suffice for file sizes."""
     arguments = ("--data", "data", "--images", "1", "--format", "json")
     completed = study(*arguments, "--network", "GoogLeNet=googlenet,cam=1024,size=80")
     (network,) = json.loads(completed.stdout)["networks"]

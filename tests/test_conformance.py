@@ -1,4 +1,4 @@
-"""The conformance kit: our targets pass it, and each planted fault of a backend is caught."""
+"""The conformance kit: the targets of tcc pass it, and each planted fault is caught."""
 
 import itertools
 import subprocess
@@ -21,7 +21,7 @@ from tcc.testing import ConformanceError, check_backend, list_checks
 
 @dataclass(frozen=True)
 class Wrapped:
-    """ONNX Runtime's target, which a fault below changes in one way."""
+    """ONNX Runtime's target. The subclasses below add one fault each."""
 
     inner = OnnxRuntime()
 
@@ -50,7 +50,7 @@ def catch_failures(backend, **options):
 
 
 def find_failing_checks(backend, *names):
-    """Return which of some checks fail."""
+    """Return the names of the checks that fail."""
     failed_checks = set()
     for check in list_checks(backend):
         if check.name.removeprefix("faulty-") in names:
@@ -86,7 +86,7 @@ class RefusesConv(Wrapped):
 
 
 class OffByOne(Wrapped):
-    """Has one integer weight of each convolution wrong by one."""
+    """One integer weight of each convolution is off by one."""
 
     def emit(self, target, model, precision=FP32, progress=None):
         weights = dict(model.weights)
@@ -103,7 +103,7 @@ def test_an_op_off_by_one_is_caught():
 
 
 class HalfUpProgram(Wrapped):
-    """Adds a little to the sums of each integer convolution, so that ties go up."""
+    """Adds a little to the sums of each integer convolution, so that ties round up."""
 
     def emit(self, target, model, precision=FP32, progress=None):
         weights = dict(model.weights)
@@ -120,7 +120,7 @@ def test_rounding_ties_up_is_caught_by_tie_inputs():
 
 
 class NoClamp(Wrapped):
-    """Wraps what is beyond the range, as a cast without saturation does."""
+    """Wraps out-of-range values, like a cast without saturation."""
 
     def infer(self, target, folder, source, tensors):
         outputs = super().infer(target, folder, source, tensors)
@@ -159,14 +159,14 @@ def test_non_reproducible_bytes_are_caught():
 
 
 class HalfWeights(Wrapped):
-    """Says fp32 and stores float16."""
+    """Declares fp32 and stores float16."""
 
     def emit(self, target, model, precision=FP32, progress=None):
         return super().emit(target, model, FP16 if precision is FP32 else precision)
 
 
 class SimulatedIntegers(Wrapped):
-    """Says exact integers and computes on floats between them."""
+    """Declares exact integers and computes in float between them."""
 
     def emit(self, target, model, precision=FP32, progress=None):
         return super().emit(target, model, INT8_QDQ if precision is INT8 else precision)
@@ -180,7 +180,7 @@ def test_a_wrong_declared_precision_is_caught():
 
 
 class Remembers(Wrapped):
-    """Answers from the first artifact that it saw of a shape, whatever is in the folder."""
+    """Answers from the first artifact of each shape, whatever is in the folder."""
 
     def __init__(self):
         object.__setattr__(self, "first", {})
@@ -274,11 +274,11 @@ def test_target(tcc_check):
 """
 
 
-def run_pytest(folder, text, *words):
+def run_pytest(folder, text, *arguments):
     (folder / "test_it.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-p", "tcc_pytest", "-p", "no:cacheprovider", "-v"]
     return subprocess.run(
-        [*command, "--strict-markers", *words],
+        [*command, "--strict-markers", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -311,7 +311,7 @@ HOST = ("op-conv", "replay", "planted-fault", "preprocessing", "rounding", "satu
 
 
 def test_programs_for_this_machine_conform():
-    """A program preprocesses by itself; all op cases of it are compared in tests/backends/arm."""
+    """The program does its own preprocessing. tests/backends/arm compares all its op cases."""
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     from tcc.backends.arm.backend import Arm
 

@@ -1,4 +1,4 @@
-"""docs/decisions: the index lists each decision once, with the status that the page states."""
+"""docs/decisions: the index lists each decision once, with the status on its page."""
 
 import re
 
@@ -9,20 +9,20 @@ LINK = re.compile(r"\[(\d+)\]\((\d{4}-[a-z0-9-]+\.md)\)")
 
 @pytest.fixture(scope="module")
 def decisions(root):
-    """The pages by their number."""
+    """The pages by number."""
     pages = sorted((root / "docs/decisions").glob("[0-9]*.md"))
     return {int(page.name[:4]): page for page in pages}
 
 
 @pytest.fixture(scope="module")
 def index_rows(root):
-    """Each line of the index that is about a decision."""
+    """Each line of the index that lists a decision."""
     text = (root / "docs/decisions/README.md").read_text()
     return [line for line in text.splitlines() if re.match(r"- \[\d", line)]
 
 
 def parse_status(text):
-    """Return how a decision changed, and the numbers of the decisions that changed it."""
+    """Return the kind of change and the numbers of the decisions that changed it."""
     match = re.search(r"(amended|superseded) by (.*)", text, re.IGNORECASE)
     return (match[1].lower(), [int(n) for n, _ in LINK.findall(match[2])]) if match else None
 

@@ -1,4 +1,4 @@
-"""No dispatch on a name or a type falls through to what is written for another."""
+"""No dispatch on a name or type silently falls through to another case."""
 
 import ast
 import platform
@@ -46,15 +46,15 @@ PIXELS = np.zeros((4, 4, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("contract", "what"),
+    ("contract", "message"),
     [
         (Preprocess(color="cmyk"), "colour 'cmyk'"),
         (Preprocess(scale="mean"), "pixel scale 'mean'"),
         (Preprocess(resize=preprocess.PixelResize((4, 4), "contain")), "resize mode 'contain'"),
     ],
 )
-def test_an_unsupported_input_contract_is_refused(contract, what):
-    with pytest.raises(UnhandledError, match=f"handle the {what}"):
+def test_an_unsupported_input_contract_is_refused(contract, message):
+    with pytest.raises(UnhandledError, match=f"handle the {message}"):
         preprocess.apply(contract, PIXELS, (3, 4, 4))
 
 
@@ -80,11 +80,11 @@ def test_an_unsupported_activation_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("family", "found"), [("x86_64", ["host"]), ("aarch64", ["host"]), ("riscv64", [])]
+    ("family", "expected_targets"), [("x86_64", ["host"]), ("aarch64", ["host"]), ("riscv64", [])]
 )
-def test_an_unsupported_host_processor_is_refused(monkeypatch, family, found):
+def test_an_unsupported_host_processor_is_refused(monkeypatch, family, expected_targets):
     monkeypatch.setattr(platform, "machine", lambda: family)
-    assert [host_machine.target.name for host_machine in machine._create_host()] == found
+    assert [host_machine.target.name for host_machine in machine._create_host()] == expected_targets
 
 
 def test_float_types_have_no_integer_limits():
@@ -101,7 +101,7 @@ def parse_sources():
 
 @cache
 def list_enums():
-    """The names of all enumerations."""
+    """Return the names of all enumerations."""
     classes = (
         n
         for tree in parse_sources().values()
@@ -113,7 +113,7 @@ def list_enums():
 
 @cache
 def list_closed_names():
-    """The names of all closed sets: what a spec, a target or a command line may say."""
+    """Return all names of closed sets: keywords of specs, targets and command lines."""
     choices = (p for op in OPS for p in list_parameters(op) if p.kind is Kind.ENUM)
     fixed_names = (
         *get_args(OutputActivation),
@@ -138,10 +138,10 @@ def list_closed_names():
 
 
 def is_of_set(node):
-    """Whether an expression is a name of a closed set, or holds one in a tuple."""
+    """Whether an expression is a name of a closed set, or a tuple with one."""
     match node:
-        case ast.Constant(value=str(word)):
-            return word in list_closed_names()
+        case ast.Constant(value=str(constant)):
+            return constant in list_closed_names()
         case ast.Attribute(value=ast.Name(id=name)):
             return name in list_enums()
         case ast.Tuple(elts=parts) | ast.Set(elts=parts) | ast.List(elts=parts):
@@ -184,7 +184,7 @@ YES_OR_NO = {
     "whether a sequence has names of its own, or those of one alternative": {
         "role SequenceRole.CHOICE", "role SequenceRole.ISOLATED",
     },
-    "what is printed beside a paper's figure": {
+    "what is printed next to a paper's figure": {
         "agreement PrintedMatch.EQUAL", "agreement PrintedMatch.NONE",
     },
     "whether files, which are RGB or grey, have the network's order of colors": {
@@ -197,7 +197,7 @@ YES_OR_NO = {
     },
     "which of the two builds of a peer is measured": {"form fp32", "form int8"},
 }  # fmt: skip
-"""Comparisons that treat all other names alike, by the question that they answer. Any other
+"""Comparisons that treat all other names equally, by the question that they answer. Any other
 comparison must be a `match` that ends in `assert_never` or raises `UnhandledError`."""
 PARTIAL = {
     "backends/arm/measure/instructions.py": "what takes one cycle, as all but three kinds do",
@@ -205,11 +205,11 @@ PARTIAL = {
     "backends/pulsar/rewrite.py": "a node that it does not rewrite is unchanged",
     "compiler/passes/fuse_clamps.py": "an unknown range is all numbers",
 }
-"""Matches that may leave names out."""
+"""Matches that may omit names."""
 
 
 def format_question(node):
-    """Return the last name of the compared expression, and the names that it is compared with."""
+    """Return the last name of the compared expression, and the names it is compared with."""
     operands = (node.left, *node.comparators)
     names = [
         operand
@@ -236,7 +236,7 @@ def test_comparisons_with_enum_values_are_yes_or_no_questions():
 
 
 def is_total(block, index):
-    """Whether a match is total: its last case raises, or what follows it does."""
+    """Whether a match is total: its last case or the following code raises."""
     *_, last_case = block[index].cases
     every = isinstance(last_case.pattern, ast.MatchAs) and not last_case.pattern.pattern
     next_nodes = last_case.body if every and not last_case.guard else block[index + 1 : index + 2]

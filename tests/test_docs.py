@@ -1,4 +1,4 @@
-"""README.md and docs/ do what they say: commands run, links lead somewhere, the site is built."""
+"""README.md and docs/ work: commands run, links have targets, and the site builds."""
 
 import json
 import re
@@ -30,7 +30,7 @@ PAGES = [
     *sorted((ROOT / "spec").glob("*.md")),
 ]  # fmt: skip
 MAKE = {"make demo", "make test"}
-"""What makes an environment and runs these very tests."""
+"""Commands that create an environment or run these tests."""
 
 
 def find_code_blocks(page, language):
@@ -43,7 +43,7 @@ def list_commands(page):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with what a checkout offers a user, and a checkpoint of their own."""
+    """A folder with the files of a checkout and a checkpoint of the user."""
     torch = pytest.importorskip("torch", reason="needs the extra `train`")
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.lower.torch import create_module
@@ -58,19 +58,19 @@ def folder(tmp_path):
 
 @pytest.fixture
 def environment(tmp_path_factory):
-    """One in which `tcc` is this Python's, installed or not."""
+    """An environment in which `tcc` runs with this Python, installed or not."""
     return page_commands.create_environment(tmp_path_factory.mktemp("bin"))
 
 
 @pytest.mark.slow
 def test_readme_and_command_list_run(folder, monkeypatch):
-    """In this process: it takes as long to start fifty as to run them."""
+    """Runs in this process: starting fifty processes would take as long as the commands."""
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     monkeypatch.chdir(folder)
     for line in list_commands(README) + list_commands(COMMANDS):
         emulated = line.startswith(("tcc run build/ddsnet-arm", "tcc bench build/ddsnet-arm"))
-        # `make test` says when it cannot install qemu
+        # `make test` reports if it cannot install qemu
         if line in MAKE or (emulated and not shutil.which("qemu-arm")):
             continue
         outcome = CliRunner().invoke(app, shlex.split(line)[1:])
@@ -111,7 +111,7 @@ def test_examples_run(page, folder, environment):
 
 @pytest.mark.slow
 def test_part_one_of_the_tutorial_leads_to_accurate_int8_models(tmp_path, environment):
-    """All of it in an empty folder, with what its own first commands write."""
+    """Runs the complete part in an empty folder, with the files of its first commands."""
     for module in ("torch", "tvm", "ai_edge_litert"):
         pytest.importorskip(module, reason="needs the extra `all`")
     if not shutil.which("qemu-arm"):
@@ -123,7 +123,7 @@ def test_part_one_of_the_tutorial_leads_to_accurate_int8_models(tmp_path, enviro
     (folder / "draw.py").write_text(drawing)
     lines = page_commands.list_commands(part)
     for line in lines:
-        if line == "tcc eval":  # after the training, as the page says
+        if line == "tcc eval":  # after the training, in the order of the page
             (folder / "tcc.toml").write_text(project)
         json_option = " --json > compared.json" if line.startswith("tcc eval cells.yaml ") else ""
         run(line + json_option, folder, environment)
@@ -150,7 +150,7 @@ def test_python_examples_run(page, folder, monkeypatch):
     monkeypatch.chdir(folder)
     texts = find_code_blocks(page, "python")
     assert texts
-    # Each in names of its own, and all in one process, which imports PyTorch once.
+    # Each in a separate namespace, all in one process that imports PyTorch once.
     program = "import sys\nfor text in sys.argv[1:]:\n    exec(text, {'__name__': '__main__'})\n"
     completed = subprocess.run(
         [sys.executable, "-c", program, *texts], capture_output=True, text=True, check=False
@@ -216,7 +216,7 @@ def test_every_target_and_extra_is_named():
 
     text = README.read_text()
     for backend in BACKENDS:
-        for target in backend.targets:  # what only writes files explains itself in `tcc targets`
+        for target in backend.targets:  # others: see `tcc targets`
             assert f"`{target.name}`" in text or not (target.runs or target.calibrates)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert all(f"`{extra}`" in text for extra in project["optional-dependencies"])
@@ -224,7 +224,7 @@ def test_every_target_and_extra_is_named():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """All pages as `make docs` makes them."""
+    """All pages as built by `make docs`."""
     for module in ("sphinx", "myst_parser", "furo"):
         pytest.importorskip(module, reason="needs the extra `docs`")
     built = tmp_path_factory.mktemp("site")
@@ -261,7 +261,7 @@ def test_the_site_starts_with_the_spec_and_works_offline(site):
 
 
 def test_code_in_contributing_works(tmp_path):
-    """The code of an op, a pass, a method and a target, run as it stands there."""
+    """The code of an op, a pass, a method and a target, run unchanged."""
     import numpy as np
 
     from tcc.compiler.data.weights import make_placeholders
@@ -301,7 +301,7 @@ def test_code_in_contributing_works(tmp_path):
 
 @pytest.mark.slow
 def test_the_signature_example_runs(tmp_path, environment):
-    """Keys, a signed bundle, a key that is trusted, and a bundle that holds; then one that does not."""
+    """Keys, a signed bundle, a trusted key, a valid bundle, and then an invalid one."""
     pytest.importorskip("cryptography", reason="needs the extra `sign`")
     signing, signed_program = find_code_blocks(ROOT / "docs/security.md", "sh")
     user_folders = {

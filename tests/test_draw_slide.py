@@ -1,4 +1,4 @@
-"""A large slide that a tool draws, and what is known of it."""
+"""A large synthetic slide and its ground truth."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 
 DARK, BRIGHT = 130, 230
-"""What the mean of the tumour's colours is below, and that of the paper's above."""
+"""Tumour has a mean color below the first, paper above the second."""
 
 
 def test_a_synthetic_slide_comes_with_its_ground_truth(tmp_path, root):
@@ -39,7 +39,7 @@ def test_a_synthetic_slide_comes_with_its_ground_truth(tmp_path, root):
         assert tumour < DARK
         assert paper > BRIGHT
         tissue = patch_grid.count_tissue_pixels(mask, slide.width, slide.height) / 20000**2
-    # Ellipses in steps of whole tiles, of which 40 reach beyond the slide's edge.
+    # Ellipses in steps of complete tiles. 40 of them cross the edge of the slide.
     slide_scale = (40 * 512 / 20000) ** 2
     assert tissue == pytest.approx(slide_scale * np.pi * (0.2 * 0.3 + 0.15 * 0.25), rel=0.03)
     expected_share = slide_scale * np.pi * (0.04 * 0.06 + 0.02 * 0.02 + 0.06 * 0.04)

@@ -1,4 +1,4 @@
-"""The papers' experiments: what is declared, and how a page comes from figures."""
+"""The experiments of the papers: their declarations, and pages made from figures."""
 
 import importlib
 import json
@@ -47,7 +47,7 @@ tables:
 
 @pytest.fixture
 def tools(root, monkeypatch):
-    """The modules of the tool, which lie beside each other."""
+    """The modules of the tool, from its folder."""
     monkeypatch.syspath_prepend(root / "tools")
     return importlib.import_module("make_experiments"), importlib.import_module(
         "experiment_records"
@@ -80,7 +80,7 @@ def test_declarations_are_complete(tools):
 
 
 def render_page(tools, tmp_path, runs):
-    """Return the page of figures: for each seed the confusion matrix of its network."""
+    """Return the page for the confusion matrix of each seed."""
     pages, records = tools
     path = tmp_path / "drawn.yaml"
     path.write_text(DECLARED)
@@ -136,7 +136,7 @@ def test_an_unconverged_network_is_marked(tools, tmp_path, counts):
 
 
 def draw_images(folder):
-    """Draw dark and bright images, each pair of a patient."""
+    """Draw dark and bright images, each pair of one patient."""
     rng = np.random.default_rng(0)
     lines = ["file,split,label,group"]
     for split in ("train", "val", "test"):
@@ -155,16 +155,16 @@ FOLDER_OPTIONS = ("--data", "data", "--build", "build", "-o", "pages")
 
 @pytest.fixture
 def experiment(tools, root, tmp_path, monkeypatch, capsys):
-    """Run an experiment of drawn images in this process, which has imported PyTorch."""
+    """Run an experiment on synthetic images in this process, which has imported PyTorch."""
     tool = importlib.import_module("paper_experiments")
     (tmp_path / "bright.yaml").write_text(SPEC)
     (tmp_path / "drawn.yaml").write_text(DECLARED)
     draw_images(tmp_path / "data" / "tiles")
     monkeypatch.chdir(tmp_path)
 
-    def run(*words):
+    def run(*arguments):
         monkeypatch.setattr(
-            sys, "argv", ["paper_experiments.py", "drawn.yaml", *words, *FOLDER_OPTIONS]
+            sys, "argv", ["paper_experiments.py", "drawn.yaml", *arguments, *FOLDER_OPTIONS]
         )
         capsys.readouterr()
         try:
@@ -177,7 +177,7 @@ def experiment(tools, root, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_an_experiment_runs_end_to_end_and_resumes(experiment, root, tmp_path):
-    """What was finished is taken as it is, and gives the same bytes."""
+    """Finished parts are reused and give the same bytes."""
     pytest.importorskip("torch", reason="needs the extra `train`")
     pytest.importorskip("onnxruntime", reason="needs the extra `ort`")
     run = experiment
@@ -226,7 +226,7 @@ def test_an_experiment_runs_end_to_end_and_resumes(experiment, root, tmp_path):
     assert code == 0, messages
     first_run, new = json.loads(read_pages()["drawn.json"])["runs"].values()
     assert (first_run, new["epochs"]) == (figures, 3)
-    assert len(list((tmp_path / "build").rglob("training"))) == 1  # what is known is not trained
+    assert len(list((tmp_path / "build").rglob("training"))) == 1  # not trained again
     rows = read_pages()["drawn.md"].decode()
     assert "| bright | " in rows
     assert "| again | " in rows

@@ -1,7 +1,7 @@
-"""Every command, where one extra of the package is installed by itself: in a bare environment.
+"""Every command with each extra installed separately in a bare environment.
 
-A command ends well where it has what it needs, and otherwise with 3 and the command that installs
-what is missing; never with 1.
+A command succeeds if its packages are installed. Otherwise it exits with 3 and prints the install
+command. It never exits with 1.
 """
 
 import re
@@ -25,9 +25,9 @@ SETS = {
     extra for extra, requirements in PROJECT["optional-dependencies"].items() if extra in EXTRAS
 }
 UNSIGNED = "error[E1351]"
-"""What is told of a bundle that was built once more, where nothing can sign it."""
+"""The error for a rebuilt bundle without a signing tool."""
 RUNS = [use for use in USES if not use.serves]
-"""Those that end by themselves."""
+"""Uses that end without a signal."""
 
 
 def test_every_extra_is_tested():
@@ -67,11 +67,11 @@ def test_an_environment_contains_only_its_extra(built, tmp_path):  # noqa: F811
 @pytest.mark.parametrize("extra", ["", *sorted(SETS)])
 def test_every_command_runs_or_names_the_missing_package(session, built, tmp_path, extra):  # noqa: F811
     (wheel,) = built.glob("*.whl")
-    # In a copy, as commands write, and other tests read what the session wrote.
+    # In a copy: commands write files, and other tests read those of the session.
     copy = copy_session(session, tmp_path)
     bare = create(tmp_path / "bare", wheel, extra)
     outcomes = bare.run_all(
-        [use.words_again for use in RUNS], copy.folder, make_environment(copy.home)
+        [use.repeat_arguments for use in RUNS], copy.folder, make_environment(copy.home)
     )
     assert len(outcomes) == len(RUNS)
     failures = [
@@ -83,10 +83,10 @@ def test_every_command_runs_or_names_the_missing_package(session, built, tmp_pat
 
 
 def is_expected_end(end, missing, programs):
-    """Whether a command ended as it should, where these extras are missing."""
+    """Whether a command ended as expected without these extras."""
     absent = {name for name in programs if shutil.which(name) is None}
     if end.code == 0 or not (missing or absent):
-        # also where another extra brings the same: scikit-learn needs scipy
+        # also if another extra installs the package: scikit-learn needs scipy
         return end.code == 0
     installed = set(re.findall(r"pip install 'tcc-compiler\[(\w+)\]'", end.text))
     installed |= {

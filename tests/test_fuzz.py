@@ -1,4 +1,4 @@
-"""The fuzzer: a few cases of every front get an answer, and what is no answer is seen."""
+"""The fuzzer: a few cases of every input kind are handled, and faults are detected."""
 
 import json
 import os
@@ -10,11 +10,11 @@ import time
 import pytest
 
 SHARE = 0.0005
-"""Of a full run, which takes hours: `python tools/fuzz`."""
+"""Share of a full run, which takes hours: `python tools/fuzz`."""
 
 
 QUICK = ("specs", "programs", "onnx", "checkpoints")
-"""Fronts that build nothing before they begin."""
+"""Fuzzed inputs that need no build first."""
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def test_counts_are_reported_when_interrupted(root, tmp_path, number):
     temporary.mkdir()
     program = [sys.executable, root / "tools/fuzz", "specs", "--json", counts, "--start", "7"]
     variables = {**os.environ, "TMPDIR": str(temporary)}
-    # Who runs these tests in the background of a shell has SIGINT ignored, and all their children.
+    # In a background job of a shell, SIGINT is ignored, also in all child processes.
     command = ["env", "--default-signal=INT", *program]
     running = subprocess.Popen(command, env=variables, text=True, stdout=-1, stderr=-1)
-    while not list(temporary.glob("*/specs-9-*")):  # two cases are counted
+    while not list(temporary.glob("*/specs-9-*")):  # two cases were counted
         assert running.poll() is None
         time.sleep(0.01)
     running.send_signal(number)
@@ -90,7 +90,7 @@ def fall():
     raise ValueError
 
 
-def say():
+def print_traceback():
     sys.stderr.write("Traceback (most recent call last)")
     sys.exit(2)
 
@@ -104,10 +104,10 @@ def say():
         (lambda: sys.exit("words"), "exit 1"),
         (lambda: os.kill(os.getpid(), 9), "exit -9"),
         (fall, "exit 1"),
-        (say, "traceback"),
+        (print_traceback, "traceback"),
         (burn, "0 s"),
         (fill, "MiB"),
-        (hang, "no end"),
+        (hang, "no exit"),
         (lambda: open("made", "w").close(), "made"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is made from other files is what its generator makes now: `make generate`."""
+"""Generated files equal the current output of their generator (`make generate`)."""
 
 import runpy
 import shutil
@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 GENERATORS = runpy.run_path(str(ROOT / "tools/generate.py"))["list_generators"]()
 
 
-def run(tool, *words, **options):
-    command = [sys.executable, tool, *words]
+def run(tool, *arguments, **options):
+    command = [sys.executable, tool, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
@@ -38,7 +38,7 @@ def test_generated_files_are_up_to_date(tool):
 
 
 def test_stale_files_are_detected_and_regenerated(tmp_path):
-    """By the quickest of them; `--check` writes nothing."""
+    """Uses the fastest generator. `--check` writes nothing."""
     for name in ("make_errors.py", "generated.py", "generate.py"):
         (tmp_path / "tools").mkdir(exist_ok=True)
         shutil.copy(ROOT / "tools" / name, tmp_path / "tools")

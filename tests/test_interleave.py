@@ -1,4 +1,4 @@
-"""Writers of one folder, forced into many orders: all succeed, and a broken protocol is seen."""
+"""Concurrent writers of one folder in many orders: all succeed, and a broken protocol is detected."""
 
 from contextlib import nullcontext
 from importlib import import_module
@@ -29,14 +29,14 @@ def test_all_writers_succeed_in_every_order(interleave, number):
 
 
 def test_a_killed_writer_is_detected(interleave):
-    """The third play kills between the two renames too: then nothing is in place for a moment."""
+    """The third scenario also kills between the two renames, when no folder is in place."""
     play = interleave.PLAYS[2]
     moments = {tuple(interleave.run_order(play, (-step, 0))[1]) for step in range(1, 40)}
     assert len(moments) == 39
 
 
 @pytest.mark.parametrize(
-    ("change", "number", "seen"),
+    ("change", "number", "expected_error"),
     [
         ((atomic_files, "_lock_folder", lambda _: nullcontext()), 1, "E0602"),
         ((atomic_files, "check_folder", check_target), 1, "E0602"),
@@ -44,7 +44,7 @@ def test_a_killed_writer_is_detected(interleave):
     ],
     ids=("swap without the lock", "look without the lock", "claim without a look"),
 )
-def test_a_broken_protocol_is_detected(interleave, monkeypatch, change, number, seen):
+def test_a_broken_protocol_is_detected(interleave, monkeypatch, change, number, expected_error):
     monkeypatch.setattr(*change)
     errors = find_errors(interleave, interleave.PLAYS[number], 5 if number == 3 else 31)
-    assert any(seen in reason for reason in errors)
+    assert any(expected_error in reason for reason in errors)

@@ -1,4 +1,4 @@
-"""Nothing that tcc runs speaks with another machine: every command, with all that it starts."""
+"""No command of tcc contacts another machine, including its child processes."""
 
 import ast
 import subprocess
@@ -17,7 +17,7 @@ from tcc.compiler.support.external_tools import MissingTool
 
 ROOT = Path(__file__).resolve().parents[1]
 FETCHED = {"web": RUNTIME_PACKAGE, "slide": slide_viewer.LIBRARY}
-"""What npm brings once for all, by the words of the uses that take it."""
+"""Packages that npm downloads once for all tests, by the uses that need them."""
 ALLOWED_FOLDERS = (
     ".cache/tcc",
     ".cache/stages",
@@ -25,7 +25,7 @@ ALLOWED_FOLDERS = (
     ".local/state/tcc",
     ".config/tcc",
 )
-"""What may be left in a user's home: docs/security.md names each."""
+"""Folders that may remain in the home folder: docs/security.md lists each."""
 SEND = """
 import socket, subprocess, sys
 ways = {
@@ -76,14 +76,14 @@ def test_every_command_is_in_the_session():
 @pytest.mark.slow
 @pytest.mark.parametrize("use", USES, ids=str)
 def test_commands_contact_no_other_machine(session, use):
-    end = session.ends[use.line]
+    end = session.outcomes[use.line]
     assert end.code == (143 if use.serves else 0), end.out + end.err
     assert find_attempts(session.log(use), loopback=use.loopback) == []
 
 
 @pytest.mark.slow
 def test_a_session_writes_nothing_else_to_the_home_folder(session):
-    """ONNX Runtime's telemetry begins with a folder there, before it sends anything."""
+    """ONNX Runtime's telemetry creates a folder there before it sends anything."""
     files = [
         path.relative_to(session.home).as_posix()
         for path in session.home.rglob("*")
@@ -93,12 +93,14 @@ def test_a_session_writes_nothing_else_to_the_home_folder(session):
 
 
 @pytest.mark.parametrize(
-    "way", ["tcp", "udp", "message", "six", "name", "proxy", "listening", "child"]
+    "attempt", ["tcp", "udp", "message", "six", "name", "proxy", "listening", "child"]
 )
-def test_network_attempts_are_detected(tmp_path, way):
+def test_network_attempts_are_detected(tmp_path, attempt):
     (tmp_path / "send.py").write_text(SEND)
     log = tmp_path / "log"
-    subprocess.run(trace_command([sys.executable, str(tmp_path / "send.py"), way], log), check=True)
+    subprocess.run(
+        trace_command([sys.executable, str(tmp_path / "send.py"), attempt], log), check=True
+    )
     assert find_attempts(log)
 
 
@@ -109,22 +111,22 @@ def test_loopback_is_reported_only_when_forbidden(tmp_path):
     assert len(find_attempts(log)) == 1
 
 
-@pytest.mark.parametrize("first", ["", "import tcc"])
-def test_onnxruntime_telemetry_is_off_after_importing_tcc(tmp_path, first):
-    """Without tcc it leaves an identifier of this machine in the home."""
-    program = f"{first}\nimport onnx, onnxruntime\nfrom onnx import helper\n"
+@pytest.mark.parametrize("first_import", ["", "import tcc"])
+def test_onnxruntime_telemetry_is_off_after_importing_tcc(tmp_path, first_import):
+    """Without tcc, ONNX Runtime stores a machine identifier in the home folder."""
+    program = f"{first_import}\nimport onnx, onnxruntime\nfrom onnx import helper\n"
     program += (
         "value = lambda name: helper.make_tensor_value_info(name, 1, [1])\n"
         "graph = helper.make_graph([helper.make_node('Relu', ['x'], ['y'])], 'g', [value('x')], [value('y')])\n"
         "model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)\n"
         "onnxruntime.InferenceSession(model.SerializeToString())\n"
     )
-    # Wherever it would send to, nothing goes out.
+    # Block all outgoing connections.
     command = trace_command([sys.executable, "-c", program], tmp_path / "log")
     command[1:1] = ["-e", "inject=connect,sendto,sendmsg,sendmmsg:error=ENETUNREACH"]
     subprocess.run(command, env=make_environment(tmp_path / "home"), check=True)
     leftover_files = list((tmp_path / "home").rglob("*"))
-    assert bool(leftover_files) == (not first), leftover_files
+    assert bool(leftover_files) == (not first_import), leftover_files
 
 
 def test_telemetry_is_off_in_child_processes(tmp_path):
@@ -145,11 +147,11 @@ def test_telemetry_is_off_in_child_processes(tmp_path):
 
 
 def test_no_tool_imports_onnxruntime_before_tcc():
-    """At a file's top the order of imports puts it first."""
+    """Import sorting would put ONNX Runtime first."""
     early = []
     for path in (ROOT / "tools").rglob("*.py"):
         if path.parent.name.endswith("_guests"):
-            continue  # started by tools that imported tcc
+            continue  # started by tools that have imported tcc
         for node in ast.parse(path.read_text()).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []

@@ -1,4 +1,4 @@
-"""The page "A target in an afternoon": its files, installed as pip does and run as they stand."""
+"""The page "A target in an afternoon": its files, installed as by pip and run unchanged."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def find_block(language, index=0):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A folder with the page's files, its entry point where an installed distribution has it."""
+    """A folder with the files of the page and an entry point like an installed package."""
     folder = tmp_path_factory.mktemp("openvino")
     (folder / "pyproject.toml").write_text(find_block("toml"))
     (folder / "tcc_openvino.py").write_text(find_block("python"))
@@ -38,8 +38,8 @@ def site(tmp_path_factory):
     return folder
 
 
-def run(site, *words):
-    command = [sys.executable, *words]
+def run(site, *arguments):
+    command = [sys.executable, *arguments]
     env_path = {"PYTHONPATH": str(site)}
     return subprocess.run(
         command, cwd=site, env=os.environ | env_path, capture_output=True, text=True, check=False

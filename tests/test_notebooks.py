@@ -1,4 +1,4 @@
-"""The notebooks of the docs run from top to bottom, and are stored without what they gave."""
+"""The notebooks in docs run from top to bottom and are stored without outputs."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def test_outputs_are_stripped(path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # of what runs notebooks
+@pytest.mark.filterwarnings("default")  # warnings of the notebook runner
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path, tmp_path, monkeypatch):
     pytest.importorskip("torch", reason="needs the extra `train`")

@@ -1,4 +1,4 @@
-"""An op and a pass are added in one place: done here, in a copy of the tree, by text alone."""
+"""An op and a pass are added in one place: done here in a copy of the tree by text edits."""
 
 import os
 import re
@@ -91,7 +91,7 @@ TextInsertions = Mapping[str, tuple[tuple[str, str], ...]]
 
 
 class Tree:
-    """A copy of what is of the project, with text put before other text."""
+    """A copy of the project with text inserted before other text."""
 
     def __init__(self, at: Path, insertions: TextInsertions) -> None:
         self.at = at
@@ -116,21 +116,21 @@ class Tree:
             (at / name).write_text(text)
         (at / "net.yaml").write_text(SPEC)
 
-    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Run Python there."""
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run Python in the copy."""
         env = os.environ | {"PYTHONPATH": str(self.at / "src")}
-        command = [sys.executable, *words]
+        command = [sys.executable, *arguments]
         return subprocess.run(
             command, cwd=self.at, env=env, capture_output=True, text=True, check=False
         )
 
-    def tcc(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Run the command there."""
+    def tcc(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run tcc in the copy."""
         program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
-        return self.run("-c", program, *words)
+        return self.run("-c", program, *arguments)
 
     def run_tests(self, keyword: str, *files: str) -> None:
-        """Run the tests there whose names have a word."""
+        """Run the tests of the copy that match a keyword."""
         completed = self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", keyword, *files)
         assert completed.returncode == 0, completed.stdout + completed.stderr
 
@@ -172,7 +172,7 @@ def test_generated_files_list_the_new_op(with_mish: Tree) -> None:
 
 @pytest.mark.nightly
 def test_the_new_op_passes_the_tests_of_every_op(with_mish: Tree) -> None:
-    """Torch and ONNX agree, it comes back from ONNX, its table is exact, targets list it."""
+    """Torch and ONNX match, it round-trips through ONNX, its table is exact, targets list it."""
     write = "import refused_ops as r; r.LISTED.write_text(r.refused_ops())"
     program = f"import sys; sys.path.insert(0, 'tests'); {write}"
     assert with_mish.run("-c", program).returncode == 0
@@ -191,7 +191,7 @@ def test_the_new_op_passes_the_tests_of_every_op(with_mish: Tree) -> None:
 
 
 def uses_op_cases(path: Path) -> bool:
-    """Whether a test goes through the table of op cases."""
+    """Whether a test file uses the table of op cases."""
     return (
         re.search(
             r"^from tcc\.testing\.op_cases import .*\bCASES\b", path.read_text(), re.MULTILINE

@@ -1,4 +1,4 @@
-"""What users install: a wheel with all data, that runs without a checkout."""
+"""The installed package: a wheel with all data that runs without a checkout."""
 
 import ast
 import os
@@ -29,7 +29,7 @@ LEFT_OUT = shutil.ignore_patterns(
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """A folder with the source distribution, and the wheel built from that alone."""
+    """A folder with the source distribution and the wheel that is built from it."""
     return fill_once(tmp_path_factory, "packages", build_packages) / "dist"
 
 
@@ -44,7 +44,7 @@ def build_packages(folder):
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
-    """The `run_tcc` of a fresh environment that holds the wheel, and borrows its dependencies."""
+    """The `tcc` of a new environment with the wheel. Dependencies are shared."""
     folder = tmp_path_factory.mktemp("installed")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (wheel,) = built.glob("*.whl")
@@ -57,20 +57,20 @@ def installed(built, tmp_path_factory):
     return folder / "bin/tcc"
 
 
-def run_tcc(installed, folder, *words):
-    """What `run_tcc` prints outside the checkout."""
+def run_tcc(installed, folder, *arguments):
+    """Returns the output of `tcc` outside the checkout."""
     clean = {"PATH": f"{installed.parent}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
     clean["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     clean["TCC_CACHE_LIMIT"] = "0"
     completed = subprocess.run(
-        [installed, *words], cwd=folder, env=clean, capture_output=True, text=True, check=False
+        [installed, *arguments], cwd=folder, env=clean, capture_output=True, text=True, check=False
     )
     assert completed.returncode == 0, completed.stdout + completed.stderr
     return completed.stdout
 
 
 def list_data_files():
-    """The files that the packages hold here."""
+    """Return the files of the packages in the checkout."""
     for folder in PACKAGED:
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -172,7 +172,7 @@ def test_distributions_contain_no_links(built):
 
 @pytest.fixture(params=["a file", "missing"])
 def without_links(request, tmp_path):
-    """What git and archives leave where they make no links, and what stands where one was."""
+    """A checkout as git and archives leave it without links, and the content in place of a link."""
     for name in PACKAGED:
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("tests", "src/tcc"):
@@ -210,10 +210,10 @@ def test_a_checkout_without_links_is_reported(without_links, command):
     )
     assert completed.returncode != 0
     assert output.count(sentence) == 1
-    # what pip, Python and make say around it
+    # output of pip, Python and make around it
     assert len(output.splitlines()) <= 20
     assert output.count("\n  File ") <= 3
-    # and it is the remedy
+    # and the fix works
     subprocess.run(repair.split(), cwd=folder, check=True)
     subprocess.run([sys.executable, "src/tcc/source_links.py"], cwd=folder, check=True)
 
@@ -248,7 +248,7 @@ def test_an_old_python_is_refused_with_the_needed_version(monkeypatch):
 
 
 def find_distributions(*folders, but=()):
-    """The distributions whose modules the code in these folders imports."""
+    """Return the distributions that provide the imports of the code in these folders."""
     modules = set()
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):
@@ -261,14 +261,14 @@ def find_distributions(*folders, but=()):
                     modules.add(str(node.module).partition(".")[0])
     distribution_names = packages_distributions()
     outside = modules - sys.stdlib_module_names - {"tcc"}
-    # a namespace such as `ruamel` has several distributions, of which the shortest name is the one
+    # a namespace such as `ruamel` has several distributions; use the shortest name
     return {
         normalize_name(min(distribution_names.get(module, [module]), key=len)) for module in outside
     }
 
 
 def normalize_name(requirement):
-    """A requirement's name alone, as the package index compares names."""
+    """Return the name of a requirement in the normal form of the package index."""
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
 
@@ -277,7 +277,7 @@ def test_declared_dependencies_match_the_imports():
     optional = {
         normalize_name(r) for extra in ("import", "plot", "sign", "train") for r in extras[extra]
     }
-    elsewhere = "backends/pulsar/device"  # what packages bring to a board
+    elsewhere = "backends/pulsar/device"  # runs on boards, from built packages
     base = find_distributions(
         "compiler", "backends", but=("backends/arm", "backends/tflite", elsewhere)
     )

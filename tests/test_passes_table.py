@@ -1,4 +1,4 @@
-"""spec/passes.md says what the passes are and do now."""
+"""spec/passes.md matches the passes."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`tools/check_words.py` refuses vague names and old words, with the file, the line and a remedy."""
+"""`tools/check_words.py` refuses vague names and archaic words, with file, line and fix."""
 
 import pytest
 
@@ -159,7 +159,9 @@ def test_text_after_a_code_block_is_checked(check):
 def test_a_page_with_too_many_listed_words_is_refused(check):
     page = "It says so.\n" * 3
     messages = check({"a.md": page, "b.md": "It says so.\n" * 2})
-    assert messages[0].startswith("a.md: 3 of 9 words, 333.3 of 1,000, are not plain; at most 4 ")
+    assert messages[0].startswith(
+        "a.md: 3 of 9 words are not plain (333.3 per 1,000); the limit is 4 per 1,000."
+    )
     assert messages[1:] == [f"  a.md:{line}: 'says': write shows" for line in (1, 2, 3)]
     assert check({"a.md": page}, prose={"limits": {"a.md": 334}}) == []
 

@@ -1,4 +1,4 @@
-"""What `tcc`'s functions return looks like: short as text, a picture in a notebook, safe as HTML."""
+"""The return values of `tcc` functions: short as text, a figure in a notebook, safe HTML."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ ODD = '<b onload="x">&'
 
 @pytest.fixture(scope="module")
 def values(tmp_path_factory):
-    """Everything that the functions return for one small network, by name."""
+    """All return values of the functions for one small network, by name."""
     folder = tmp_path_factory.mktemp("values")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -128,7 +128,7 @@ def test_file_pillow_image_and_array_give_the_same_outputs(values, tmp_path):
 
 
 def test_unusual_pillow_images_give_the_outputs_of_their_files(values, tmp_path):
-    """Turned by EXIF, grey, of a palette, with alpha, CMYK; the image itself stays as it is."""
+    """EXIF-rotated, gray, palette, alpha and CMYK images. The image is not modified."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
     colors = Image.fromarray(pixels)
     rotation_exif = Image.Exif()
@@ -148,7 +148,7 @@ def test_unusual_pillow_images_give_the_outputs_of_their_files(values, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("image", "code", "words"),
+    ("image", "code", "message"),
     [
         (np.zeros((8, 8, 3), np.float32), "E1450", "255 \\* array"),
         (np.zeros((3, 8, 8), np.uint8), "E1450", "transpose"),
@@ -162,8 +162,8 @@ def test_unusual_pillow_images_give_the_outputs_of_their_files(values, tmp_path)
         (Image.new("F", (8, 8)), "E0705", "8 bits"),
     ],
 )
-def test_ambiguous_images_are_refused(values, image, code, words):
-    with pytest.raises(tcc.UserError, match=words) as caught:
+def test_ambiguous_images_are_refused(values, image, code, message):
+    with pytest.raises(tcc.UserError, match=message) as caught:
         tcc.run(values["bundle"], image)
     assert caught.value.diagnostics[0].code == code
 

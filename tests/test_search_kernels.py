@@ -1,4 +1,4 @@
-"""The search of what kernels cost: samples, fits, the file's text, and how choices are judged."""
+"""The kernel cost search: samples, fits, the file text, and evaluation of choices."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ FILE = Path(core_costs.__file__).with_name(core_costs.COSTS_FILE)
 
 @pytest.fixture(scope="module")
 def search(request: pytest.FixtureRequest):
-    """The tool, whose files lie beside each other."""
+    """The tool, with its folder on the path."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(request.config.rootpath / "tools")
         import search_kernels
@@ -54,12 +54,12 @@ def test_written_costs_read_back(search, kernel_costs) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
 def test_every_cost_term_occurs_in_a_sample(search, machine: Machine) -> None:
-    """What is in none would cost nothing, and its kernel be chosen for it."""
+    """A term without a sample would cost nothing, and its kernel would be chosen."""
     for levels in (False, True):
         for name in search.list_kernels(levels=levels):
             sampled_amounts = search.list_sample_amounts(machine, name, levels=levels)
             if core_costs.LOOP_NAME.fullmatch(name):
-                assert sampled_amounts  # tiles of them may be left out
+                assert sampled_amounts  # some tiles may be omitted
             else:
                 assert bool(sampled_amounts) == (name in machine.costs.kernels), name
             for amount_name in AMOUNTS[core_costs.get_kind(name)] if sampled_amounts else ():
@@ -70,46 +70,46 @@ def test_every_cost_term_occurs_in_a_sample(search, machine: Machine) -> None:
 
 
 SIZES = [(1, 9), (2, 7), (3, 5), (9, 1), (7, 2), (5, 4)]
-"""Products of samples, and of all else that costs of plain loops are of."""
+"""Products of samples, and other cost terms of plain loops."""
 
 
-def make_tile_kernel(search, tile_name: str, product: float, other_cost: float, *apart: int):
-    """Return plain loops of a tile, five times as costly in the samples in which it falls apart."""
+def make_tile_kernel(search, tile_name: str, product: float, other_cost: float, *offsets: int):
+    """Return the loops of a tile. Bad samples cost five times as much."""
     first_amount, *other_amounts = AMOUNTS["level_loops"]
     amounts = {
         str(n): {first_amount: a, **dict.fromkeys(other_amounts, b)}
         for n, (a, b) in enumerate(SIZES)
     }
     counts = {
-        str(n): (a * product + b * other_cost) * (5 if n in apart else 1)
+        str(n): (a * product + b * other_cost) * (5 if n in offsets else 1)
         for n, (a, b) in enumerate(SIZES)
     }
     return search.CountedKernel(f"level_loops_{tile_name}", amounts, counts)
 
 
 @pytest.mark.parametrize(
-    ("second", "kept"),
+    ("second", "kept_tiles"),
     [
-        ((0.97, 0.97, 4), {"4x8"}),  # better but for one shape, in which it is far worse
+        ((0.97, 0.97, 4), {"4x8"}),  # better, except for one shape where it is much worse
         ((0.9, 0.9), {"8x8"}),
-        ((1, 1), {"8x8"}),  # the same: one of them
-        ((3, 0.2), {"4x8", "8x8"}),  # each has shapes of its own
-        ((0.3, 0.3, 4), {"8x8"}),  # it is called anyway, also where it should not be
+        ((1, 1), {"8x8"}),  # equal: only one is kept
+        ((3, 0.2), {"4x8", "8x8"}),  # each is better on other shapes
+        ((0.3, 0.3, 4), {"8x8"}),  # it is used in any case, also where it is worse
     ],
 )
 def test_tiles_that_save_nothing_or_are_slow_on_some_shapes_are_omitted(
-    search, second, kept
+    search, second, kept_tiles
 ) -> None:
     tile_kernels = [make_tile_kernel(search, "4x8", 1, 1), make_tile_kernel(search, "8x8", *second)]
     costs = search.kernel_fits.fit_worthwhile(tile_kernels)
-    assert {name.removeprefix("level_loops_") for name in costs} == kept
+    assert {name.removeprefix("level_loops_") for name in costs} == kept_tiles
     single_costs = search.kernel_fits.fit_worthwhile(tile_kernels[1:])
     assert list(single_costs) == [tile_kernels[1].name]
 
 
 def test_a_cost_term_without_samples_is_reported(search) -> None:
     kernel = search.CountedKernel("vector", {"one": {"products": 9}}, {"one": 3.0})
-    with pytest.raises(SystemExit, match="vector: no sample has outputs"):
+    with pytest.raises(SystemExit, match="vector: no sample has the amounts outputs"):
         kernel.fit_costs({"one": 3.0})
 
 
@@ -127,7 +127,7 @@ def test_exact_costs_are_recovered(search, costs: list[float], seed: int) -> Non
 
 
 def test_costs_are_never_negative(search) -> None:
-    """Where the nearest sum has a negative weight, the thing costs nothing."""
+    """A term with a negative fitted weight gets zero cost."""
     fitted_costs = search.kernel_fits.fit_nonnegative(
         np.array([[1.0, 1.0], [1.0, 0.1], [1.1, 2.0]]), np.ones(3)
     )

@@ -1,4 +1,4 @@
-"""docs/support.md is what docs/support.jsonl says, and the tool measures a cell."""
+"""docs/support.md matches docs/support.jsonl, and the tool measures a cell."""
 
 import subprocess
 import sys
@@ -20,17 +20,19 @@ def tools(root):
 
 @pytest.fixture
 def record_file(tools, tmp_path, monkeypatch):
-    """An empty record in place of the project's."""
+    """An empty record in place of the real one."""
     path = tmp_path / "support.jsonl"
     for module in tools[1:]:
         monkeypatch.setattr(module, "RECORD", path)
-    monkeypatch.setattr(tools[1], "_git", lambda *words: "")
+    monkeypatch.setattr(tools[1], "_git", lambda *arguments: "")
     return path
 
 
-def measure(tools, monkeypatch, commit, *words):
+def measure(tools, monkeypatch, commit, *arguments):
     monkeypatch.setattr(tools[1], "_measured_commit", lambda: commit)
-    monkeypatch.setattr(sys, "argv", ["support_matrix.py", "--networks", "fastnet_block", *words])
+    monkeypatch.setattr(
+        sys, "argv", ["support_matrix.py", "--networks", "fastnet_block", *arguments]
+    )
     assert tools[1].main() == 0
 
 
@@ -77,7 +79,7 @@ def test_the_oldest_commit_comes_first(tools, monkeypatch):
     keys = [("net", "target", kind) for kind in ("a", "b", "c", "d")]
     commits = dict(zip(keys, ("third", "first", "second", ""), strict=True))
     cells = {key: record.Cell(*key, bytes=1, commit=commits[key]) for key in keys[:3]}
-    monkeypatch.setattr(matrix, "_git", lambda *words: "third\nsecond\nfirst\n")
+    monkeypatch.setattr(matrix, "_git", lambda *arguments: "third\nsecond\nfirst\n")
     assert matrix._in_order(cells, keys, "now", remeasure=False) == [keys[3]]
     assert matrix._in_order(cells, keys, "now", remeasure=True) == [
         keys[3],
@@ -119,7 +121,7 @@ def test_unmeasured_cells_are_shown_as_not_built(tools):
         make.make_page(remaining_cells).count("not built")
         == make.make_page(cells).count("not built") + 1
     )
-    # what is there no more is left out
+    # removed networks are omitted
     unknown_cell = replace(cells[key], network="nothing")
     assert make.make_page({**cells, unknown_cell.key: unknown_cell}) == make.make_page(cells)
     assert "nothing" not in record.format_record([*cells.values(), unknown_cell])

@@ -1,4 +1,4 @@
-"""Loops over cases try every case in every way, and say which failed."""
+"""Loops over cases run every combination and report which ones failed."""
 
 import pytest
 from tables import looped, run_trials
@@ -10,9 +10,9 @@ VARIANTS = {"first": 1, "second": 2, "third": 3}
 def run_looped(rotated):
     calls = {"quick": [], "slow": []}
 
-    @looped(TABLE, rotated=rotated, way=VARIANTS)
-    def test(case, way):
-        calls[kind].append((*case, way))
+    @looped(TABLE, rotated=rotated, argument=VARIANTS)
+    def test(case, argument):
+        calls[kind].append((*case, argument))
 
     (mark,) = test.pytestmark
     for parameter in mark.args[1]:
@@ -27,7 +27,7 @@ def test_every_case_runs_once_with_every_argument(rotated):
     expected = [(*case, variant) for case in TABLE.values() for variant in VARIANTS.values()]
     assert sorted(calls["quick"] + calls["slow"]) == sorted(expected)
     assert len(calls["quick"]) == (len(TABLE) if rotated else len(expected))
-    for family in "ab":  # each meets every way, not always the same
+    for family in "ab":  # each family meets every argument, not always the same one
         assert {variant for name, _, variant in calls["quick"] if name == family} == set(
             VARIANTS.values()
         )

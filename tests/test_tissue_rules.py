@@ -1,4 +1,4 @@
-"""Rules of tissue on drawn slides: the default misses least, and takes no glass."""
+"""Tissue rules on synthetic slides: the default misses least and includes no glass."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The tool that trains the zoo's networks: what its cards say of images."""
+"""The tool that trains the zoo networks: what its model cards report about images."""
 
 import runpy
 from pathlib import Path
@@ -15,7 +15,7 @@ describe_groups = runpy.run_path(str(Path(__file__).parents[1] / "tools/train_zo
 
 @pytest.fixture
 def images(tmp_path):
-    """A data set of three sides, and its digests as a training reports them."""
+    """A dataset of three splits and its digests as a training reports them."""
     for number, split in enumerate(("train", "val", "test")):
         for index, label in enumerate(("blue", "red")):
             draw(tmp_path / split / label / "0.png", label, 2 * number + index)
@@ -38,5 +38,5 @@ def test_a_model_card_lists_groups_only_if_known(images):
 def test_a_model_card_describes_the_training_images(images):
     folder, report = images
     draw(folder / "val" / "red" / "0.png", "red", 99)
-    with pytest.raises(SystemExit, match="the images of `val` are not those of the training"):
+    with pytest.raises(SystemExit, match="the images of `val` differ from those of the training"):
         describe_groups(folder, report)

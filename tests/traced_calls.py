@@ -1,6 +1,6 @@
-"""What a program and all that it starts asks of the network, as strace sees it.
+"""Network accesses of a program and its child processes, from strace.
 
-Attempts are seen, not what comes of them: where no network is, they fail and are seen all the same.
+Attempts count, not their success: they are recorded without a network too.
 """
 
 import re
@@ -10,11 +10,11 @@ from ipaddress import ip_address
 from pathlib import Path
 
 CALLS = "socket,connect,bind,sendto,sendmsg,sendmmsg,io_uring_setup"
-"""What reaches another program. What io_uring does is not seen, so that its set-up counts."""
+"""Calls that reach another program. io_uring hides its operations, so its set-up counts."""
 LOCAL_FAMILIES = {"AF_UNIX", "AF_NETLINK", "AF_UNSPEC"}
-"""Sockets within this machine, and those to its kernel."""
+"""Socket families within this machine and to its kernel."""
 RESOLVER = re.compile(r'sun_path=@?"[^"]*(resolve|avahi|dnsmasq)')
-"""Local sockets behind which a program looks names up for others."""
+"""Local sockets of name services."""
 DNS = {"53", "853"}
 _FAMILY = re.compile(r"\b(AF_\w+|PF_\w+)")
 _ADDRESS = re.compile(r'inet_(?:addr\(|pton\(AF_INET6, )"([^"]+)"')
@@ -22,10 +22,10 @@ _PORT = re.compile(r"sin6?_port=htons\((\d+)\)")
 
 
 def trace_command(command: Sequence[str], log: Path) -> list[str]:
-    """Return a command line that runs another and writes its calls, and its children's, to a log.
+    """Return a command that runs another one and logs its system calls and those of its children.
 
     Raises:
-        RuntimeError: There is no strace: what cannot be looked at is not passed over.
+        RuntimeError: strace is not installed. The test must not pass without it.
     """
     if shutil.which("strace") is None:
         raise RuntimeError("this test needs strace: apt-get install strace")
@@ -34,17 +34,17 @@ def trace_command(command: Sequence[str], log: Path) -> list[str]:
 
 
 def find_attempts(log: Path, *, loopback: bool = False) -> list[str]:
-    """Return the calls of a log that reach beyond this machine, or ask for a name.
+    """Return the calls in a log that address another machine or resolve a name.
 
     Args:
-        log: What strace wrote.
-        loopback: Whether its programs may speak with each other by this machine's own addresses.
+        log: The output of strace.
+        loopback: Whether its programs may use the local addresses of this machine.
     """
     return [line for line in _read_calls(log) if _is_remote(line, loopback)]
 
 
 def _read_calls(log: Path) -> Iterator[str]:
-    """Yield each call without its process; the second half of one that was interrupted is none."""
+    """Yield each call without its process ID. Skip the second half of an interrupted call."""
     for line in log.read_text(errors="replace").splitlines():
         call = line.lstrip("0123456789 ")
         if not call.startswith("<..."):
@@ -59,7 +59,7 @@ def _is_remote(call: str, loopback: bool) -> bool:
     if name == "socket":
         return bool(families - {"AF_INET", "AF_INET6"})
     if not families:
-        return False  # by a socket that is connected, whose connection was looked at
+        return False  # on a connected socket: its connection was checked
     addresses, ports = _ADDRESS.findall(call), set(_PORT.findall(call))
     if (
         not addresses

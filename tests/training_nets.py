@@ -1,4 +1,4 @@
-"""A network and a recipe that train in a second, and pictures that they can be trained on."""
+"""A network and a recipe that train in a second, and images for them."""
 
 import numpy as np
 from PIL import Image
@@ -35,7 +35,7 @@ output:
   logits: {activation: softmax, labels: [blue, red]}
   extra: {from: auxiliary, train_only: true}
 """
-"""The same, small, with a head for training alone."""
+"""A small version with a training-only head."""
 RECIPE = """\
 tcc_recipe: 1
 batch: 8
@@ -46,7 +46,7 @@ learning_rate: {peak: 0.3, warmup_epochs: 1}
 
 
 def draw(path, label, seed):
-    """A noisy picture, more red or more blue."""
+    """Draw a noisy image, more red or more blue."""
     path.parent.mkdir(parents=True, exist_ok=True)
     levels = np.random.default_rng(seed).integers(0, 150, (9, 10, 3))
     levels[:, :, 0 if label == "red" else 2] += 80

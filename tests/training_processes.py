@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, which are forked from one that has imported PyTorch."""
+"""Trainings in separate processes, forked from one that has imported PyTorch."""
 
 import multiprocessing
 import os
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-# Importing it takes longer than such a training does, and each process would.
+# The import takes longer than the training. Without the fork, each process would repeat it.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["torch", "torch._dynamo", "tcc.compiler.cli", "tcc.compiler.train"])
 
@@ -18,13 +18,13 @@ def start_training(
     *,
     state_each_step: bool = False,
 ) -> BaseProcess:
-    """Begin a command of `tcc` in this folder; return its process.
+    """Start a `tcc` command in this folder and return its process.
 
     Args:
-        arguments: The command's words.
-        settings: Variables of its environment.
-        stderr_file: A file for what it writes to standard error.
-        state_each_step: Whether the state is written after each step of a training.
+        arguments: The arguments of the command.
+        settings: Environment variables.
+        stderr_file: A file for standard error.
+        state_each_step: Whether the state is written after each training step.
     """
     process_arguments = (
         list(map(str, arguments)),

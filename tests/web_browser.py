@@ -1,4 +1,4 @@
-"""A real Chromium without a window, driven by its DevTools protocol through a pipe."""
+"""A headless Chromium, controlled by its DevTools protocol through a pipe."""
 
 import base64
 import fcntl
@@ -17,12 +17,12 @@ FLAGS = (
 
 
 class Browser:
-    """One page; `events` are what the protocol told of it."""
+    """One page. `events` are the protocol events."""
 
     def __init__(self, folder):
         self.events, self._number, self._rest = [], 0, b""
         request_pipe, reply_pipe = os.pipe(), os.pipe()
-        # Chromium reads from 3 and writes to 4, which either end of ours may be.
+        # Chromium reads from 3 and writes to 4. Our pipe ends may have these numbers too.
         request_end, reply_end = (
             fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (request_pipe[0], reply_pipe[1])
         )
@@ -55,20 +55,20 @@ class Browser:
         os.close(self._in)
 
     def __call__(self, method, **params):
-        """Call a method of the protocol; return its result."""
+        """Call a method of the protocol and return its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         if self._session:
             message["sessionId"] = self._session
         os.write(self._out, json.dumps(message).encode() + b"\0")
         while True:
-            reply = self._read()
+            reply = self._read_reply()
             if reply.get("id") == self._number:
                 assert "error" not in reply, (method, reply["error"])
                 return reply["result"]
             self.events.append(reply)
 
-    def _read(self):
+    def _read_reply(self):
         while b"\0" not in self._rest:
             chunk = os.read(self._in, 1 << 20)
             assert chunk, "Chromium ended"
@@ -77,13 +77,13 @@ class Browser:
         return json.loads(text)
 
     def evaluate(self, code):
-        """Return what an expression gives in the page, promises awaited."""
+        """Return the value of an expression in the page, with promises awaited."""
         reply = self("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in reply, reply["exceptionDetails"]
         return reply["result"].get("value")
 
     def wait(self, code, seconds=120):
-        """Wait until an expression is true; while a page is on its way it may be an error."""
+        """Wait until an expression is true. Errors while the page loads are ignored."""
         end = time.monotonic() + seconds
         parameters = {"expression": code, "awaitPromise": True, "returnByValue": True}
         while self("Runtime.evaluate", **parameters)["result"].get("value") is not True:
@@ -91,13 +91,13 @@ class Browser:
             time.sleep(0.2)
 
     def choose(self, selector, paths):
-        """Choose files in an input."""
+        """Choose files in a file input."""
         root = self("DOM.getDocument")["root"]["nodeId"]
         node = self("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
 
     def look(self, width, height, scheme, path):
-        """Write a picture of the whole page at a size in a colour scheme."""
+        """Write a screenshot of the complete page in a size and color scheme."""
         phone = width < 600
         self(
             "Emulation.setDeviceMetricsOverride",
@@ -113,7 +113,7 @@ class Browser:
         screenshot = self("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(screenshot["data"]))
 
-    def told(self, method):
-        """What the protocol told by a method, oldest first."""
-        self.evaluate("0")  # what is on its way arrives
+    def get_events(self, method):
+        """Return the events of a protocol method, oldest first."""
+        self.evaluate("0")  # receive pending events
         return [event["params"] for event in self.events if event.get("method") == method]

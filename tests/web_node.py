@@ -1,4 +1,4 @@
-"""The page's modules in Node, for tests."""
+"""Runs the modules of the page in Node."""
 
 import json
 import shutil
@@ -13,11 +13,11 @@ NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(not NODE, reason="needs Node.js: apt-get install nodejs")
 
 
-def run_node(code, folder, *words):
-    """What a module prints that may import the page's as `site/NAME`, read as JSON."""
+def run_node(code, folder, *arguments):
+    """Return the JSON output of a module. It can import modules of the page as `site/NAME`."""
     script = folder / "script.mjs"
     script.write_text(code.replace("'site/", f"'{SITE.as_uri()}/"))
-    command = [NODE, script, *words]
+    command = [NODE, script, *arguments]
     completed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert completed.returncode == 0, completed.stderr
     return json.loads(completed.stdout)
@@ -47,7 +47,7 @@ console.log(JSON.stringify(found));
 
 
 def compute_tensors(folder, cases):
-    """What the page makes of images by contracts: cases are (contract as JSON, shape, pixels)."""
+    """Return the tensors that the page computes: cases are (contract as JSON, shape, pixels)."""
     records, offset = [], 0
     with (folder / "images.bin").open("wb") as file:
         for contract, shape, image in cases:

@@ -1,4 +1,4 @@
-"""The networks of the zoo for smaller images, where the size of the maps says nothing."""
+"""The zoo networks for smaller images, for tests where the map size does not matter."""
 
 from dataclasses import replace
 
@@ -6,20 +6,20 @@ from tcc.compiler.ir.graph import Graph, Node, verify
 from tcc.compiler.ir.rewrite import extract_inference_graph
 
 FULL_SIZE = ("ddsnet", "fastnet", "fastnet_block")
-"""Networks of ours, which are quick and stay at the size that users build."""
+"""Our fast networks, tested at full size."""
 PIXELS = 80
-"""An edge of the others' images: inception_v3, which halves them most, takes none below 75."""
+"""Image size of the other networks. inception_v3 needs at least 75."""
 
 
 def shrink_network(graph: Graph) -> Graph:
-    """Return a network for images of `PIXELS`, every layer as wide as it is, to be run.
+    """Return a network for images of `PIXELS`, with the width of every layer unchanged.
 
-    What is compared layer by layer, to the bit or against the same sums, depends on channels, taps
-    and strides; maps of 224 or 299 pixels take 8 to 14 times as long and say nothing more.
+    Layer comparisons depend on channels, taps and strides. Maps of 224 or 299 pixels take 8 to 14
+    times as long and show nothing new.
     """
     if graph.name in FULL_SIZE:
         return graph
-    graph = extract_inference_graph(graph)  # an auxiliary head fits one size alone
+    graph = extract_inference_graph(graph)  # an auxiliary head fits only one size
     (source,) = graph.inputs
     source = replace(source, type=replace(source.type, shape=(3, PIXELS, PIXELS)))
     types, nodes = {source.name: source.type}, list[Node]()

@@ -29,7 +29,7 @@ from tcc.compiler.targets import devices
 ROOT = Path(__file__).resolve().parents[1]
 TCC = Path(sys.executable).with_name("tcc")
 SAMPLES = str(ROOT / "zoo" / "samples")
-IMAGES = 4  # for calibration: enough for one held-out image and three observed ones
+IMAGES = 4  # for calibration: one held-out image and three observed ones
 RUNNABLE = frozenset(device.name for device in devices.list_devices() if device.target.runs)
 """The targets whose artifacts can run on this machine."""
 # Random weights may miss every accuracy floor. The built files are the same without it.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a trained network to classes and probabilities, by the integer program of a Cortex-A7.
+# Build a trained network for a Cortex-A7 in int8, and classify two images with it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,9 +12,9 @@ echo 'The first build also compiles the C library of the target, which takes a m
 step tcc build ddsnet-blood --target arm-a7 --precision int8
 target=arm-a7
 if command -v qemu-arm >/dev/null; then
-  printf '\nThe ARM program runs here under qemu-arm.\n'
+  printf '\nThe ARM program runs on this machine under qemu-arm.\n'
 else
-  printf '\nqemu-arm is not here: the same code is built for this machine and that is run.\n'
+  printf '\nqemu-arm is missing: the same code is built for this machine and run instead.\n'
   target=host
   step tcc build ddsnet-blood --target host --precision int8
 fi

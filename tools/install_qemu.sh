@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Install qemu-user, which runs ARM programs here, where that can be done without asking.
-# Never fails: without it the ARM artifact is built all the same, and only not run.
+# Install qemu-user, which runs ARM programs on this machine, if that needs no password.
+# Never fails: without qemu-user, ARM artifacts are built but not run.
 set -u
 
 command -v qemu-arm >/dev/null && exit 0
 
-say() { echo "qemu-arm is not here${1:+ and $1}: ARM programs are built but not run" >&2; }
+say() { echo "qemu-arm is missing${1:+ and $1}: ARM programs are built but not run" >&2; }
 
-command -v apt-get >/dev/null || { say "apt-get is not either"; exit 0; }
+command -v apt-get >/dev/null || { say "this system has no apt-get to install it (package qemu-user)"; exit 0; }
 sudo=()
 if [ "$(id -u)" -ne 0 ]; then
   sudo -n true 2>/dev/null || { say "installing it needs root (apt-get install qemu-user)"; exit 0; }
@@ -21,5 +21,5 @@ install() {
 echo "installing qemu-user" >&2
 install >/dev/null 2>&1 ||
   { "${sudo[@]}" timeout 120 apt-get -qq update >/dev/null 2>&1; install >/dev/null 2>&1; }
-command -v qemu-arm >/dev/null || say "apt-get could not install it"
+command -v qemu-arm >/dev/null || say "apt-get could not install qemu-user"
 exit 0

@@ -214,7 +214,9 @@ def main() -> None:
     search = commands.add_parser("search")
     search.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(machines))
     every = [*list_kernels(levels=False), *list_kernels(levels=True)]
-    search.add_argument("--kernels", nargs="+", choices=every, default=(), help="these alone")
+    search.add_argument(
+        "--kernels", nargs="+", choices=every, default=(), help="search only these kernels"
+    )
     judge = commands.add_parser("judge")
     judge.add_argument("target", choices=machines)
     judge.add_argument("networks", nargs="+")

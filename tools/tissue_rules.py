@@ -34,10 +34,10 @@ STAINS = {
 }
 """Colours of tissue: those of haematoxylin and eosin, and of DAB."""
 SLIDES: dict[str, tuple[tuple[str, float], ...]] = {
-    "glass alone": (),
-    "purple alone": (("purple", 0.3),),
-    "pink alone": (("pink", 0.3),),
-    "pale alone": (("pale", 0.3),),
+    "only glass": (),
+    "only purple": (("purple", 0.3),),
+    "only pink": (("pink", 0.3),),
+    "only pale": (("pale", 0.3),),
     "purple and pink": (("purple", 0.1), ("pink", 0.3)),
     "purple and pale": (("purple", 0.1), ("pale", 0.3)),
     "pink and pale": (("pink", 0.15), ("pale", 0.2)),

@@ -159,12 +159,12 @@ def _build_substitutions(
     network: Network, machine: Machine, name: str, constant_bytes: int
 ) -> Mapping[str, str]:
     """Return the text for each placeholder of the templates; `name` is the C prefix."""
-    source, upper = network.program.graph.inputs[0], name.upper()
+    network_input, upper = network.program.graph.inputs[0], name.upper()
     input_declaration = f"    static {name}_input input[{upper}_INPUT_SIZE]; /* yours */"
     run_call = f"{name}_run(net, input, output);\n        if (status == {upper}_OK)\n"
     run_call += f"            status = {name}_decide(output, decisions)"
-    if source.preprocess is not None:
-        _, height, width = source.type.shape
+    if network_input.preprocess is not None:
+        _, height, width = network_input.type.shape
         size = f"{height} * {width} * 3"
         input_declaration = f"    static unsigned char rgb[{size}]; /* rows of an image */"
         run_call = f"{name}_predict(net, rgb, {width}, {height}, output, decisions)"

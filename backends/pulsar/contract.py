@@ -49,9 +49,9 @@ def render_header(graph: Graph) -> bytes:
 
 
 def _render_header_lines(graph: Graph) -> Iterator[str]:
-    (source,) = graph.inputs
-    color = get_colors(source)
-    channels, height, width = source.type.shape if color else (0, 0, 0)
+    (network_input,) = graph.inputs
+    color = get_colors(network_input)
+    channels, height, width = network_input.type.shape if color else (0, 0, 0)
     yield "/* The network's input and outputs. */"
     yield "#pragma once"
     yield "#include <cstddef>"
@@ -89,14 +89,14 @@ def _quote(text: str) -> str:
 
 def encode_contract(graph: Graph) -> bytes:
     """Return the contract as JSON."""
-    (source,) = graph.inputs
+    (network_input,) = graph.inputs
     output_fields = {
         output.name: {"activation": output.activation, "labels": list(output.labels)}
         for output in list_outputs(graph)
     }
     fields = {
-        "image": bool(get_colors(source)),
-        "color": get_colors(source),
+        "image": bool(get_colors(network_input)),
+        "color": get_colors(network_input),
         "outputs": output_fields,
     }
     return _encode_json(fields)

@@ -101,18 +101,20 @@ def convert_to_float_input(program: Model) -> Model:
     The tool puts its own image preprocessing, whose result is float, before the network.
     """
     graph = program.graph
-    (source,) = graph.inputs
-    kind = source.type
+    (network_input,) = graph.inputs
+    kind = network_input.type
     if kind.dtype is DType.F32:
         return program
-    float_input = Input(source.name, TensorType(kind.shape), source.preprocess)
-    name = f"{source.name}:levels"
+    float_input = Input(network_input.name, TensorType(kind.shape), network_input.preprocess)
+    name = f"{network_input.name}:levels"
     # A scale of 1 for pixel values: rounding does not change whole numbers.
     quantize = Quantize(float(kind.scale or 1), kind.dtype is DType.I8, *kind.limits)
-    quantize_node = Node(name, quantize, (source.name,), (), quantize.infer(float_input.type))
+    quantize_node = Node(
+        name, quantize, (network_input.name,), (), quantize.infer(float_input.type)
+    )
 
     def replace_input(input_name: str) -> str:
-        return name if input_name == source.name else input_name
+        return name if input_name == network_input.name else input_name
 
     nodes = tuple(
         replace(node, inputs=tuple(map(replace_input, node.inputs))) for node in graph.nodes

@@ -45,32 +45,32 @@ def build_networks(
 def build_package_files(sources: PackageSources, chip: Chip, *, rounded: bool) -> dict[str, bytes]:
     """Return the files of a package; `rounded` rounds the weights to 8-bit values first."""
     graph = sources.float_model.graph
-    (source,) = graph.inputs
-    archive, count = calibration_data.pack_samples(source, sources.samples(), chip.toolchain)
+    (network_input,) = graph.inputs
+    archive, count = calibration_data.pack_samples(network_input, sources.samples(), chip.toolchain)
     models = build_networks(sources.float_model, sources.integer_program, chip, rounded=rounded)
     files = {name: content for name, content in models.items() if content is not None} | {
         scripts.ARCHIVE: archive,
         "build.sh": scripts.build_host_script(TOOLS[chip.toolchain], sources.name, archive),
         "compile.sh": scripts.build_container_script(
-            _build_commands(source, chip, len(sources.golden_inputs))
+            _build_commands(network_input, chip, len(sources.golden_inputs))
         ),
         "README.txt": scripts.render_readme(
-            chip, count, sources.name, image=calibration_data.has_pixel_input(source)
+            chip, count, sources.name, image=calibration_data.has_pixel_input(network_input)
         ),
         "labels.json": contract.encode_labels(graph),
         "runner/network_io.h": contract.read_device_file("network_io.h"),
         "runner/contract.h": contract.render_header(graph),
     }
     for number, tensor in enumerate(sources.golden_inputs, 1):
-        content, suffix = calibration_data.encode_sample(source, tensor, chip.toolchain)
+        content, suffix = calibration_data.encode_sample(network_input, tensor, chip.toolchain)
         files[f"{scripts.GOLDENS}/{number}{suffix}"] = content
         files[f"{scripts.GOLDENS}/{number}.bin"] = calibration_data.encode_board_input(
-            source, tensor
+            network_input, tensor
         )
     match chip.toolchain:
         case Toolchain.PULSAR:
             names = [output.name for output in contract.list_outputs(graph)]
-            files["config.prototxt"] = build_pulsar_config(source, names, count)
+            files["config.prototxt"] = build_pulsar_config(network_input, names, count)
             files["runner/classify.cc"] = contract.read_device_file("joint.cc")
         case Toolchain.PULSAR2:
             (program_input,), hardware = sources.integer_program.graph.inputs, chip.hardware
@@ -78,7 +78,7 @@ def build_package_files(sources: PackageSources, chip: Chip, *, rounded: bool) -
             files |= {
                 "config.json": build_pulsar2_config(program_input, hardware, count, quantized=True),
                 "config_native.json": build_pulsar2_config(
-                    source, hardware, count, quantized=False
+                    network_input, hardware, count, quantized=False
                 ),
                 "goldens/list.txt": "".join(f"{number}\n" for number in numbers).encode(),
                 "runner/classify.cc": contract.read_device_file("engine.cc"),

@@ -31,7 +31,7 @@ def describe_floats(model: Model) -> File:
 def finish_file(net: FileDraft) -> File:
     """Return the file of a complete draft: fuse clamps, name inputs and outputs."""
     graph = net.graph
-    inputs = {source.name: net.values[source.name] for source in graph.inputs}
+    inputs = {network_input.name: net.values[network_input.name] for network_input in graph.inputs}
     used_tensors = set(inputs.values())
     outputs: dict[str, str] = {}
     for output in graph.outputs:
@@ -78,11 +78,13 @@ def encode_metadata(graph: Graph) -> bytes:
         "model": graph.name,
         "inputs": [
             {
-                "name": source.name,
-                "layout": "NHWC" if len(source.type.shape) == 3 else "NC",
-                "preprocess": json_records.encode(source.preprocess) if source.preprocess else None,
+                "name": network_input.name,
+                "layout": "NHWC" if len(network_input.type.shape) == 3 else "NC",
+                "preprocess": json_records.encode(network_input.preprocess)
+                if network_input.preprocess
+                else None,
             }
-            for source in graph.inputs
+            for network_input in graph.inputs
         ],
         "outputs": [
             {"name": o.name, "activation": o.activation, "labels": list(o.labels)}
@@ -106,10 +108,10 @@ def describe_integers(model: Model) -> File:
     model = eliminate_dead(Model(_remove_dequantize(model.graph), model.weights))
     draft = IntegerDraft(model)
     graph, net = model.graph, draft.net
-    for source in graph.inputs:
-        if source.type.dtype is not DType.F32:
-            name = net.values[source.name]
-            quantization = build_quantization(source.type)
+    for network_input in graph.inputs:
+        if network_input.type.dtype is not DType.F32:
+            name = net.values[network_input.name]
+            quantization = build_quantization(network_input.type)
             draft.tensors[name] = replace(
                 draft.tensors[name], dtype="int8", quantization=quantization
             )
@@ -138,7 +140,7 @@ def _remove_dequantize(graph: Graph) -> Graph:
     quantized_by_output = {
         node.name: node.inputs[0] for node in graph.nodes if isinstance(node.op, Dequantize)
     }
-    input_names = {source.name for source in graph.inputs}
+    input_names = {network_input.name for network_input in graph.inputs}
     outputs = (
         replace(output, value=source_name)
         # An output that is also an input keeps a tensor of its own.

@@ -33,9 +33,11 @@ class FileDraft:
         self.operators: list[Operator] = []
         self.values: dict[str, str] = {}
         self.permuted: dict[str, Shape] = {}
-        for source in self.graph.inputs:
-            shape = to_channels_last(source.type.shape)
-            self.values[source.name] = self.add_tensor(source.name, shape, source.type.dtype.value)
+        for network_input in self.graph.inputs:
+            shape = to_channels_last(network_input.type.shape)
+            self.values[network_input.name] = self.add_tensor(
+                network_input.name, shape, network_input.type.dtype.value
+            )
 
     def add_tensor(
         self, name: str, shape: Shape, dtype: str = "float32", content: bytes | None = None

@@ -106,9 +106,11 @@ def check(bundle: Bundle, device: Device) -> None:
 
 def check_images(bundle: Bundle) -> None:
     """Refuse a network whose input is no image (E0625)."""
-    source = bundle.manifest.input
-    if source.preprocess is None:
-        raise build_image_error(source.name, source.shape, make_file_span(str(bundle.folder)))
+    input_contract = bundle.manifest.input
+    if input_contract.preprocess is None:
+        raise build_image_error(
+            input_contract.name, input_contract.shape, make_file_span(str(bundle.folder))
+        )
 
 
 def infer(

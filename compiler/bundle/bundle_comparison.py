@@ -153,10 +153,14 @@ ComparedContract = tuple[str, tuple[int, ...], Preprocess | str]
 
 def _build_contract(manifest: Manifest) -> ComparedContract:
     """Return how a manifest's input is computed from an image, on any target."""
-    source = manifest.input
-    contract = source.preprocess
+    input_contract = manifest.input
+    contract = input_contract.preprocess
     # A target may start from raw pixels or from floats: not part of the comparison.
-    return source.name, source.shape, replace(contract, raw=False) if contract else source.dtype
+    return (
+        input_contract.name,
+        input_contract.shape,
+        replace(contract, raw=False) if contract else input_contract.dtype,
+    )
 
 
 def _list_promised_digests(bundle: Bundle) -> dict[str, str] | None:

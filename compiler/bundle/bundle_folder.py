@@ -86,9 +86,9 @@ class Bundle(ValueView):
     @property
     def input(self) -> Input:
         """The input contract, as the backends expect it."""
-        source = self.manifest.input
-        kind = TensorType(source.shape, DType(source.dtype))
-        return Input(source.name, kind, source.preprocess)
+        input_contract = self.manifest.input
+        kind = TensorType(input_contract.shape, DType(input_contract.dtype))
+        return Input(input_contract.name, kind, input_contract.preprocess)
 
 
 def build_bundle_name(model: str, target: str, precision: str) -> str:

@@ -155,11 +155,11 @@ def find_divergence(
         )
         if not golden_agreement.holds:
             actual = np.asarray(actual_by_node[layer.name], np.float32)
-            source = float_check.network.graph.inputs[0].name
+            input_name = float_check.network.graph.inputs[0].name
             return FloatDivergence(
                 golden_agreement,
                 case.name,
-                {source: tensor, **expected},
+                {input_name: tensor, **expected},
                 actual,
                 frozenset(actual_by_node),
             )

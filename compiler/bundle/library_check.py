@@ -79,14 +79,14 @@ def _check_library(bundle: Bundle, device: Device, library: LinkedLibrary) -> Li
 
 def _replay_goldens(bundle: Bundle, device: Device, program: Path) -> Iterator[Agreement]:
     """Yield how the program in a folder agrees with the goldens, starting from their images."""
-    cases, source = bundle.manifest.goldens.cases, bundle.input
-    if source.preprocess is None:
+    cases, network_input = bundle.manifest.goldens.cases, bundle.input
+    if network_input.preprocess is None:
         tensors = [replay.read_input_tensor(bundle, case) for case in cases]
-        outputs = device.infer(program, source, tensors)
+        outputs = device.infer(program, network_input, tensors)
     else:
         paths = [bundle.folder / case.image for case in cases if case.image]
-        pixels = [check_image(images.read_image(path), source, str(path)) for path in paths]
-        outputs = device.run(program, source, pixels)
+        pixels = [check_image(images.read_image(path), network_input, str(path)) for path in paths]
+        outputs = device.run(program, network_input, pixels)
     for case_outputs in outputs:
         artifact_runs.check_outputs(bundle, case_outputs)
     yield from replay.compare_goldens(bundle, device, cases, outputs).agreement

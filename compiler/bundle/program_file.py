@@ -100,13 +100,13 @@ def _check_program(bundle: Bundle, program: Model) -> Model:
     program_text = _render_graph(Graph(graph.name, graph.inputs, graph.nodes, graph.outputs))
     if program_text != _remove_outputs(printed):
         raise _ProgramError(f"it does not match {artifact_runs.PROGRAM_FILE}")
-    (source,) = graph.inputs
+    (network_input,) = graph.inputs
     contract = (
         bundle_manifest.input.name,
         bundle_manifest.input.shape,
         bundle_manifest.input.dtype,
     )
-    if (source.name, source.type.shape, source.type.dtype.value) != contract:
+    if (network_input.name, network_input.type.shape, network_input.type.dtype.value) != contract:
         raise _ProgramError("its input does not match the manifest")
     outputs = [(output.name, graph.types[output.value].shape) for output in graph.outputs]
     if outputs != [(output.name, output.shape) for output in bundle_manifest.outputs]:

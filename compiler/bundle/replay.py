@@ -124,19 +124,21 @@ def read_input_tensor(bundle: Bundle, case: Golden) -> "NDArray[np.float32]":
 
 def _run_goldens(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequence[Outputs]":
     """Run the artifact on the goldens, starting from the image files if there are images."""
-    source = bundle.input
+    network_input = bundle.input
     # For images too: their preprocessed tensors are compared with the goldens' before the artifact
     # runs.
     tensors = [read_input_tensor(bundle, case) for case in cases]
-    if source.preprocess is None:
+    if network_input.preprocess is None:
         return artifact_runs.infer(bundle, device, tensors)
     paths = [bundle.folder / case.image for case in cases if case.image]
-    pixels = [check_image(confined_images.read_image(path), source, str(path)) for path in paths]
-    channels, height, width = source.type.shape
+    pixels = [
+        check_image(confined_images.read_image(path), network_input, str(path)) for path in paths
+    ]
+    channels, height, width = network_input.type.shape
     for path, image, golden_tensor in zip(paths, pixels, tensors, strict=True):
         # Bit for bit: the contract defines preprocessing exactly.
         preprocessed = preprocess.apply(
-            source.preprocess, image, (channels, height, width), str(path)
+            network_input.preprocess, image, (channels, height, width), str(path)
         )
         if not np.array_equal(preprocessed, golden_tensor):
             label = "its stored tensor differs from the preprocessed image"

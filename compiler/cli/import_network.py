@@ -314,15 +314,17 @@ def _list_cautions(graph: "Graph", preprocess: "PreprocessOptions | None") -> It
     """Yield warnings about preprocessing, which an ONNX file does not contain."""
     from tcc.compiler.ops import BatchNorm, Scale, ScaleShift
 
-    source = graph.inputs[0]
+    network_input = graph.inputs[0]
     if preprocess is None:
         yield (
             "an ONNX file does not contain the preprocessing: add the `preprocess` of "
-            f"the training to the input `{source.name}`, or predictions will be wrong"
+            f"the training to the input `{network_input.name}`, or predictions will be wrong"
         )
     # Some exporters put mean and standard deviation into the graph. Applied twice, they make
     # predictions wrong without an error.
-    if any(isinstance(n.op, BatchNorm | Scale | ScaleShift) for n in graph.readers[source.name]):
+    if any(
+        isinstance(n.op, BatchNorm | Scale | ScaleShift) for n in graph.readers[network_input.name]
+    ):
         yield (
             "the network begins with a scaling of its input, which may already apply mean "
             "and std: if so, leave them out of `preprocess`"

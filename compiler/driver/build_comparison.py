@@ -63,7 +63,7 @@ class BuildComparison:
         self, bundle: Bundle, plan: Plan, program: Model | None, progress: Progress
     ) -> tuple[list[Agreement], dict[str, TensorMap]]:
         """Return the agreement on the images, starting from their pixels, and the outputs."""
-        dataset, source = self.images, bundle.input
+        dataset, network_input = self.images, bundle.input
         assert dataset is not None
         agreed: list[Agreement] = []
         outputs: dict[str, TensorMap] = {}
@@ -73,7 +73,7 @@ class BuildComparison:
             indices = range(start, min(start + BATCH_SIZE, len(dataset)))
             batch = _run_artifact(bundle, plan.device, dataset, indices)
             for i, actual in zip(indices, batch, strict=True):
-                expected = self._compute_expected(program, dataset, i, source)
+                expected = self._compute_expected(program, dataset, i, network_input)
                 digest = dataset.items[i].digest
                 agreed += replay.compare_outputs(bundle, digest[:12], expected, actual, allowed)
                 outputs[digest] = actual
@@ -117,12 +117,14 @@ def _run_artifact(
     bundle: Bundle, device: Device, dataset: DataSet, indices: range
 ) -> Sequence[Mapping[str, NDArray[np.float32]]]:
     """Return the artifact's outputs for some images, or for tensors if the dataset has these."""
-    source = bundle.input
+    network_input = bundle.input
     if dataset.array is not None and dataset.array.dtype != np.uint8:
         return artifact_runs.infer(
-            bundle, device, [dataset.read_tensor(i, source) for i in indices]
+            bundle, device, [dataset.read_tensor(i, network_input) for i in indices]
         )
-    return artifact_runs.run(bundle, device, [read_pixels(dataset, i, source) for i in indices])
+    return artifact_runs.run(
+        bundle, device, [read_pixels(dataset, i, network_input) for i in indices]
+    )
 
 
 def _select_outputs(model: Model, computed: TensorMap) -> TensorMap:

@@ -131,13 +131,13 @@ def collect_package_sources(
         message = f"a package for {target} needs calibration images, but there are none"
         help = "give images like those that the network will see, with --data"
         raise fail("E0670", message, make_file_span(target), help=help)
-    source = to_pixel_input(float_model.graph.inputs[0])
+    network_input = to_pixel_input(float_model.graph.inputs[0])
     return PackageSources(
         float_model,
         int8_program.program,
         # Read on demand, so that not all images are in memory at once.
-        lambda: (images.read_tensor(index, source) for index in range(len(images))),
-        goldens.list_input_tensors(source),
+        lambda: (images.read_tensor(index, network_input) for index in range(len(images))),
+        goldens.list_input_tensors(network_input),
         name,
         plan.compiles,
     )

@@ -93,7 +93,7 @@ def _describe_remark(device: Device, remark: Remark) -> tuple[str, str]:
     name = f"`{remark.node.name}` ({remark.node.op.keyword})"
     if remark.slow:
         return "W0662", f"{device.name} runs {name} slowly"
-    return "W0661", f"{device.name} may not run {name}"
+    return "W0661", f"{device.name} may be unable to run {name}"
 
 
 def _list_other_nodes(names: list[str]) -> tuple[str, ...]:
@@ -138,8 +138,8 @@ def _find_broken(accuracy: Accuracy, plan: Plan, start: Model) -> tuple[str, ...
     """Return sentences about the bounds that the faster methods violate."""
     approximator = plan.device.approximator
     assert approximator is not None
-    (source,) = start.graph.inputs
-    tensors = [sample(source, seed, (seed + 1) / INPUT_COUNT) for seed in range(INPUT_COUNT)]
+    (network_input,) = start.graph.inputs
+    tensors = [sample(network_input, seed, (seed + 1) / INPUT_COUNT) for seed in range(INPUT_COUNT)]
     rounded = [
         approximator.compute_approximate_outputs(plan.device.target, start, tensor)
         for tensor in tensors

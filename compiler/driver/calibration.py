@@ -88,9 +88,9 @@ class CalibratedPackage:
         )
         # The tool gets our fit set; the held-out images evaluate both.
         fit_images, _ = self.document.data.split_images(self.dataset)
-        source = build_plan.to_pixel_input(self.spec.graph.inputs[0])
-        tensors = (fit_images.read_tensor(index, source) for index in range(len(fit_images)))
-        archive, inputs = self.backend.pack_calibration_data(self.target, source, tensors)
+        network_input = build_plan.to_pixel_input(self.spec.graph.inputs[0])
+        tensors = (fit_images.read_tensor(index, network_input) for index in range(len(fit_images)))
+        archive, inputs = self.backend.pack_calibration_data(self.target, network_input, tensors)
         several = len(comparison.quality) > 1
         # Without the name of the image folder: the same content gives the same figure.
         title = self.spec.name

@@ -106,11 +106,11 @@ def evaluate_artifact(
     Raises:
         UserError: The images are damaged or do not fit the network, or an output is not finite.
     """
-    source, dataset = bundle.input, check_dataset(images.dataset, bundle.input)
+    network_input, dataset = bundle.input, check_dataset(images.dataset, bundle.input)
     floats = dataset.array is not None and dataset.array.dtype != np.uint8
     run = artifact_runs.infer if floats else artifact_runs.run
     arrays = (
-        dataset.read_tensor(i, source) if floats else read_pixels(dataset, i, source)
+        dataset.read_tensor(i, network_input) if floats else read_pixels(dataset, i, network_input)
         for i in range(len(dataset))
     )
     answers = (
@@ -118,7 +118,7 @@ def evaluate_artifact(
         for batch in _split_batches(arrays)
         for array, outputs in zip(batch, run(bundle, device, batch), strict=True)
     )
-    return _collect_evaluation(images, source, answers, progress, point)
+    return _collect_evaluation(images, network_input, answers, progress, point)
 
 
 def evaluate_reference(
@@ -134,12 +134,12 @@ def evaluate_reference(
     Raises:
         UserError: As for `evaluate_artifact`.
     """
-    (source,) = model.graph.inputs
-    dataset = check_dataset(images.dataset, source)
+    (network_input,) = model.graph.inputs
+    dataset = check_dataset(images.dataset, network_input)
     run = float_program.create_runner(model)
-    tensors = (dataset.read_tensor(i, source) for i in range(len(dataset)))
+    tensors = (dataset.read_tensor(i, network_input) for i in range(len(dataset)))
     answers = ((_hash_input(array), run(array)) for array in tensors)
-    return _collect_evaluation(images, source, answers, progress, None)
+    return _collect_evaluation(images, network_input, answers, progress, None)
 
 
 def read_pixels(dataset: DataSet, index: int, network_input: Input) -> NDArray[np.uint8]:
@@ -221,7 +221,7 @@ def _create_overflow_error(images: LabelledImages, index: int) -> UserError:
         f"with these weights, output `{images.output.name}` is not finite",
         make_file_span(images.dataset.items[index].name),
         label="NaN or infinity for this image",
-        help="check the magnitudes of the weights; the network overflows float32",
+        help="the network overflows float32: check the magnitudes of the weights",
     )
 
 

@@ -219,9 +219,9 @@ def refuse_collapsed(model: Model, program: Model) -> None:
     Raises:
         BelowFloor: The float model separates these inputs.
     """
-    (source,) = model.graph.inputs
+    (network_input,) = model.graph.inputs
     # From dark to bright: a collapsed network has a constant output for noise too.
-    tensors = [sample(source, seed, (seed + 1) / TRIAL_COUNT) for seed in range(TRIAL_COUNT)]
+    tensors = [sample(network_input, seed, (seed + 1) / TRIAL_COUNT) for seed in range(TRIAL_COUNT)]
     floats, outputs = (
         output_comparison.stack_outputs(model, float_program.run(network, tensors))
         for network in (model, program)

@@ -82,8 +82,8 @@ class Int8Build:
 
         if not self.options.agree:
             return None
-        (source,) = self.chosen_spec.spec.graph.inputs
-        return check_dataset(self.images.select_first(self.options.agree), source)
+        (network_input,) = self.chosen_spec.spec.graph.inputs
+        return check_dataset(self.images.select_first(self.options.agree), network_input)
 
     @cached_property
     def images(self) -> "DataSet":
@@ -354,7 +354,8 @@ def _describe_comparison(
     for step in program.steps:
         yield (
             "note",
-            f"in float: {step.name} and its consumers: loss {compute_mean_loss(step.quality):.1e},"
+            f"in float: {step.name} and the layers that read it: loss"
+            f" {compute_mean_loss(step.quality):.1e},"
             f" {step.macs:.1%} of the multiply-accumulates",
         )
     for line in quality_table.format_unknown(quality):

@@ -159,10 +159,10 @@ def predict_by_reference(
         model: The float model, with images as its input.
         images: uint8 (height, width, 3) each, in a size that fits the network.
     """
-    (source,) = model.graph.inputs
-    contract = source.preprocess
+    (network_input,) = model.graph.inputs
+    contract = network_input.preprocess
     assert contract is not None
-    channels, height, width = source.type.shape
+    channels, height, width = network_input.type.shape
     run, outputs = float_program.create_runner(model), manifest.build_output_contracts(model.graph)
     for image in images:
         levels = preprocess.prepare_pixels(contract, image, (channels, height, width))

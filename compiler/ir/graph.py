@@ -213,17 +213,17 @@ def verify(graph: Graph) -> Graph:
 
 def _find_problems(graph: Graph) -> Iterator[str]:
     defined_types: dict[str, TensorType] = {}
-    for source in graph.inputs:
-        if source.name in defined_types:
-            yield f"two inputs are named {source.name}"
-        defined_types[source.name] = source.type
+    for network_input in graph.inputs:
+        if network_input.name in defined_types:
+            yield f"two inputs are named {network_input.name}"
+        defined_types[network_input.name] = network_input.type
     for node in graph.nodes:
         yield from _find_node_problems(node, defined_types)
         defined_types[node.name] = node.type
     names = [o.name for o in graph.outputs]
     if len(set(names)) != len(names):
         yield "two outputs share a name"
-    sources = {source.name for source in graph.inputs}
+    sources = {network_input.name for network_input in graph.inputs}
     for output in graph.outputs:
         if output.value not in defined_types:
             yield f"output {output.name} is not defined"

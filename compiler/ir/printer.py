@@ -13,8 +13,8 @@ def print_graph(graph: Graph) -> str:
 
 def _print_lines(graph: Graph) -> Iterator[str]:
     yield f"graph {graph.name} {{"
-    for source in graph.inputs:
-        yield f"  input %{source.name} : {_print_type(source.type)}"
+    for network_input in graph.inputs:
+        yield f"  input %{network_input.name} : {_print_type(network_input.type)}"
     for node in graph.nodes:
         yield f"  {_print_node(graph, node)}"
     for output in graph.outputs:

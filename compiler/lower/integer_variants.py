@@ -117,7 +117,7 @@ class _WideProgramBuilder:
     channel_positions: dict[str, NDArray[np.intp]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.types = {source.name: source.type for source in self.graph.inputs}
+        self.types = {network_input.name: network_input.type for network_input in self.graph.inputs}
 
     def convert_node(self, node: Node) -> None:
         """Add the replacement of a node."""

@@ -66,7 +66,9 @@ class _QdqBuilder:
     types: dict[str, TensorType] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.types = {source.name: source.type for source in self.model.graph.inputs}
+        self.types = {
+            network_input.name: network_input.type for network_input in self.model.graph.inputs
+        }
 
     def convert_node(self, node: Node) -> None:
         """Add the replacement of a node."""

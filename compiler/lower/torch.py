@@ -47,7 +47,7 @@ class TorchNetwork(nn.Module):
     def __init__(self, graph: Graph, weights: Weights) -> None:
         super().__init__()
         self.graph = graph
-        self._inputs = tuple(source.name for source in graph.inputs)
+        self._inputs = tuple(network_input.name for network_input in graph.inputs)
         self._weight_locations = _locate_weights(graph)
         owners = _find_owners(graph)
         # Two programs over the same layers, built once: evaluation skips what only training needs,

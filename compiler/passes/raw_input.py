@@ -31,10 +31,10 @@ def raw_input(model: Model) -> Model:
     and rounded once. An input that is divided by its own maximum stays as it is: weights are the
     same for all images.
     """
-    for source in model.graph.inputs:
-        preprocess = source.preprocess
+    for network_input in model.graph.inputs:
+        preprocess = network_input.preprocess
         if preprocess is not None and not preprocess.raw and preprocess.scale == "255":
-            model = _make_input_raw(model, source, preprocess)
+            model = _make_input_raw(model, network_input, preprocess)
     return model
 
 

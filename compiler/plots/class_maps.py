@@ -83,7 +83,7 @@ def compute_gradcam(
 
 def _find_source_module(graph: Graph, layer: str) -> str | None:
     """Return the name of the module that computes a value; None for the input."""
-    return None if layer in {source.name for source in graph.inputs} else layer
+    return None if layer in {network_input.name for network_input in graph.inputs} else layer
 
 
 def find_head(model: Model, output: str) -> tuple[str, Node | None]:

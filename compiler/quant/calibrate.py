@@ -67,8 +67,8 @@ def calibrate(
         UserError: The images do not fit the network, a value is not finite (E0720), or there are
             fewer different images than `options.min_images` (E0721).
     """
-    source = lowered_model.graph.inputs[0]
-    check_dataset(dataset, source)
+    network_input = lowered_model.graph.inputs[0]
+    check_dataset(dataset, network_input)
     # Held-out images run through every candidate.
     dataset = replace(dataset, pixel_cache=PixelCache())
     # First, since checking the images is cheap.
@@ -85,7 +85,7 @@ def calibrate(
         if (
             error.diagnostics[0].code in DAMAGED_CODES
         ):  # raised for one image: list all damaged images
-            raise dataset.collect_errors(source) from None
+            raise dataset.collect_errors(network_input) from None
         raise
     # Cross-validating methods already have an estimate; guarded methods have held-out images.
     if (

@@ -60,7 +60,7 @@ def build_document(
         dataset: The calibration images.
     """
     calibration = calibration_result.calibration
-    (source,) = lowered_model.graph.inputs
+    (network_input,) = lowered_model.graph.inputs
     return CalibrationDocument(
         tcc_calibration=VERSION,
         method=provenance.method,
@@ -72,7 +72,10 @@ def build_document(
             dataset.digest, len(dataset), calibration_result.held_out, calibration_result.repeats
         ),
         input=InputContract(
-            source.name, source.type.shape, source.type.dtype.value, source.preprocess
+            network_input.name,
+            network_input.type.shape,
+            network_input.type.dtype.value,
+            network_input.preprocess,
         ),
         passes=provenance.passes,
         values={

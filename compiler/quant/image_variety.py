@@ -167,14 +167,14 @@ def measure_variety(lowered_model: Model, dataset: DataSet) -> ImageVariety:
         lowered_model: The lowered model.
         dataset: The images.
     """
-    (source,) = lowered_model.graph.inputs
+    (network_input,) = lowered_model.graph.inputs
     digest_by_pixels, repeats, plain_count = dict[str, str](), dict[str, None](), 0
     compared = dataset.select_first(MAX_COMPARED_IMAGES)
     for index in range(len(compared)):
         try:
-            pixels = compared.read_pixels(index, source)
+            pixels = compared.read_pixels(index, network_input)
         except UserError:
-            raise dataset.collect_errors(source) from None
+            raise dataset.collect_errors(network_input) from None
         # After resize and crop: to the network, a copy in another format or size is the same image.
         digest = compared.digests[index]
         if (
@@ -200,7 +200,7 @@ def measure_variety(lowered_model: Model, dataset: DataSet) -> ImageVariety:
         plain_count,
         only_class if len(labels) > 1 else None,
         len(labels),
-        collect_sizes(compared, source),
+        collect_sizes(compared, network_input),
     )
 
 

@@ -101,11 +101,11 @@ def find_non_negative(model: Model) -> frozenset[str]:
     not from images: an unseen image could give negative values.
     """
     names: set[str] = set()
-    for source in model.graph.inputs:
-        preprocess = source.preprocess
+    for network_input in model.graph.inputs:
+        preprocess = network_input.preprocess
         # (pixel - mean) / std is not negative if no mean is above zero.
         if preprocess is not None and (preprocess.raw or max(preprocess.mean) <= 0):
-            names.add(source.name)
+            names.add(network_input.name)
     for node in model.graph.nodes:
         if _is_non_negative(node, model, names):
             names.add(node.name)

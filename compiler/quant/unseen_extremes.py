@@ -75,7 +75,10 @@ def infer_value_bounds(model: Model) -> Mapping[str, Bounds]:
         model: A lowered model.
     """
     # One pass: the bounds of a value follow from the bounds of its inputs.
-    bounds = {source.name: _infer_input_bounds(source) for source in model.graph.inputs}
+    bounds = {
+        network_input.name: _infer_input_bounds(network_input)
+        for network_input in model.graph.inputs
+    }
     for node in model.graph.nodes:
         bounds[node.name] = _infer_node_bounds(
             node, [bounds[input_name] for input_name in node.inputs]

@@ -50,13 +50,14 @@ def create_runner(
     """
     session = _create_session(model, optimised=optimised)
     names = [output.name for output in session.get_outputs()]
-    (source,) = model.graph.inputs
+    (network_input,) = model.graph.inputs
 
     def run_model(tensor: Tensor) -> Mapping[str, Tensor]:
         # Integer programs of raw pixels read uint8; tensors are float32 everywhere else.
-        batch = tensor[None].astype(source.type.dtype.value)
+        batch = tensor[None].astype(network_input.type.dtype.value)
         return {
-            n: v[0] for n, v in zip(names, session.run(names, {source.name: batch}), strict=True)
+            n: v[0]
+            for n, v in zip(names, session.run(names, {network_input.name: batch}), strict=True)
         }
 
     return run_model

@@ -85,8 +85,8 @@ def _is_exact(graph: Graph, node: Node) -> bool:
 
 def _run_image(model: Model, tensor: Array, keep_all: bool, overrides: Arrays) -> Arrays:
     graph = model.graph
-    (source,) = graph.inputs
-    tensors = {source.name: tensor[None].astype(source.type.dtype.value)}
+    (network_input,) = graph.inputs
+    tensors = {network_input.name: tensor[None].astype(network_input.type.dtype.value)}
     computed = dict(tensors)
     # With `keep_all` all values are kept, for layer-by-layer comparisons.
     kept_names = set(graph.types) if keep_all else {output.value for output in graph.outputs}

@@ -64,10 +64,10 @@ def compute_outputs(model: Model, dataset: DataSet) -> StackedOutputs:
 
 def iterate_outputs(model: Model, dataset: DataSet) -> Iterator[Tensors]:
     """Yield the outputs of a model for each image of a dataset."""
-    (source,) = model.graph.inputs
+    (network_input,) = model.graph.inputs
     run_model = float_program.create_runner(model)
     for index in range(len(dataset)):
-        yield run_model(dataset.read_tensor(index, source))
+        yield run_model(dataset.read_tensor(index, network_input))
 
 
 def stack_outputs(model: Model, image_outputs: Sequence[Tensors]) -> StackedOutputs:

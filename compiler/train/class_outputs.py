@@ -61,11 +61,11 @@ def find_scored_outputs(graph: Graph, at: Span) -> tuple[Output, ...]:
     """
     if len(graph.inputs) != 1:
         raise build_untrainable_error(at, "it does not have exactly one input")
-    source = graph.inputs[0]
-    if source.preprocess is None:
-        advice = advise_preprocess(source.name, source.type.shape) or ""
+    network_input = graph.inputs[0]
+    if network_input.preprocess is None:
+        advice = advise_preprocess(network_input.name, network_input.type.shape) or ""
         raise build_untrainable_error(
-            at, f"its input `{source.name}` has no `preprocess` for images", advice
+            at, f"its input `{network_input.name}` has no `preprocess` for images", advice
         )
     if not any(param.trainable for param in graph.params.values()):
         raise build_untrainable_error(at, "it has no weights to train")

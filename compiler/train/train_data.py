@@ -136,12 +136,12 @@ def decode_splits(
     from tcc.compiler.train import pixel_store
     from tcc.compiler.train.pixel_store import DecodeOptions
 
-    (source,) = spec.graph.inputs
+    (network_input,) = spec.graph.inputs
     with atomic_files.create_scratch_folder() as scratch:
         options = DecodeOptions(scratch, _parse_corrupt_policy(corrupt), threads=2)
         stores_by_split = {
             split_name: pixel_store.decode_images(
-                dataset, source, split.classes, replace(options, split=split_name), stages
+                dataset, network_input, split.classes, replace(options, split=split_name), stages
             )
             for split_name, dataset in split.datasets.items()
         }
@@ -157,4 +157,6 @@ def _parse_corrupt_policy(policy: str) -> "CorruptPolicy":
             return "refuse"
         case "skip":
             return "skip"
-    raise fail("E0601", "use refuse or skip", make_command_span(f"--corrupt {policy}"))
+    raise fail(
+        "E0601", "`--corrupt` must be refuse or skip", make_command_span(f"--corrupt {policy}")
+    )

@@ -222,10 +222,12 @@ def run(
     else:
         spec = resolve_spec(cast("Spec | str", bundle))
         weight_source = pipeline.load_weights(spec, weights, seed)
-        (source,) = spec.graph.inputs
-        if source.preprocess is None:
-            raise build_image_error(source.name, source.type.shape, make_file_span("tcc.run"))
-        names, pixels = memory_images.read_all(images, source)
+        (network_input,) = spec.graph.inputs
+        if network_input.preprocess is None:
+            raise build_image_error(
+                network_input.name, network_input.type.shape, make_file_span("tcc.run")
+            )
+        names, pixels = memory_images.read_all(images, network_input)
         outputs = predict_by_reference(Model(spec.graph, weight_source.tensors), pixels)
         notices = (weight_source.origin.notice,) if weight_source.origin.notice else ()
     image_predictions = (

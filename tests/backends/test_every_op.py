@@ -1,4 +1,4 @@
-"""Each op at each precision of each target: an artifact, or refusals with a code."""
+"""Each op at each precision of each target: an artifact, or refusals with an error code."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ PLANS = {
 
 
 def build_integer_program(model: Model, *, real_ends: bool) -> Model:
-    """Return the integer program of a model by made-up scales."""
+    """Return the integer program of a model with invented scales."""
     lowered_model = passes.run(model, passes.INT8)
     ranges = compute_minmax_ranges(
         lowered_model, dict.fromkeys(list_unfused_values(lowered_model.graph), (-1.0, 1.0))
@@ -36,7 +36,7 @@ def build_integer_program(model: Model, *, real_ends: bool) -> Model:
 
 
 def emit(model: Model, plan: Plan) -> None:
-    """Write what a target is built as; of ARM, the kernels are chosen and not compiled."""
+    """Write the files of a build plan. ARM kernels are selected but not compiled."""
     device, precision = plan.device, plan.precision
     floats = passes.run(model, device.passes(precision)) if plan.starts_from_float_model else None
     program = (
@@ -57,12 +57,12 @@ def emit(model: Model, plan: Plan) -> None:
         from tcc.backends.arm.schedule.program import build_program as scheduled
 
         scheduled(start.graph, start.weights, get_machine(device.target))
-    elif device.name != "web":  # its network is ONNX Runtime's, beside files that are fetched
+    elif device.name != "web":  # its network is that of ONNX Runtime, with downloaded files
         device.emit(start, precision, lambda *_: None)
 
 
 def try_build(model: Model, plan: Plan) -> str:
-    """Return whether a target builds a network or refuses it; anything else is an error."""
+    """Return whether a target builds a network or refuses it. Anything else is an error."""
     try:
         refusals = list(check_capability(model.graph, plan).errors)
     except UserError as error:

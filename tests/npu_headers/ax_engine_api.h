@@ -1,4 +1,4 @@
-/* Stand-ins of our own for AXERA's engine API: see ax_sys_api.h. */
+/* A stub of AXERA's engine API: see ax_sys_api.h. */
 #pragma once
 #include "ax_sys_api.h"
 

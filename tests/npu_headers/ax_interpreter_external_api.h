@@ -1,4 +1,4 @@
-/* Stand-ins of our own for the modes of AXERA's NPU: see ax_sys_api.h. */
+/* A stub of the modes of AXERA's NPU: see ax_sys_api.h. */
 #pragma once
 typedef enum {
     AX_NPU_VIRTUAL_DISABLE = 0,

@@ -1,6 +1,6 @@
-/* Stand-ins of our own for AXERA's system API, and the network that the other stand-ins have.
-   Names, types and signatures are those of the makers' public headers (docs/pulsar.md says which);
-   the bodies are ours. Reserved members are left out: nothing reads them. */
+/* A stub of AXERA's system API, and the network that the other stubs run. Names, types and
+   signatures are the same as in the vendor's public headers (docs/pulsar.md lists them). The bodies
+   are written for these tests. Reserved members are omitted: nothing reads them. */
 #pragma once
 #include <cstdlib>
 
@@ -16,12 +16,13 @@ typedef enum { AX_FALSE = 0, AX_TRUE = 1 } AX_BOOL;
 
 inline void* stub_memory(AX_U32 size) { return std::malloc(size); }
 inline void stub_release(void* memory) { std::free(memory); }
-/* The sums of the bytes at places 0, 3, ..., at 1, 4, ... and at 2, 5, ..., as shares of 1000. */
+/* Write three sums of bytes, at offsets 0, 3, ..., at 1, 4, ... and at 2, 5, ..., each divided by
+   1000. */
 inline void stub_run(const void* input, AX_U32 size, void* output) {
     float sums[3] = {0, 0, 0};
-    for (AX_U32 at = 0; at < size; ++at)
-        sums[at % 3] += static_cast<float>(static_cast<const AX_U8*>(input)[at]) / 1000.0f;
-    for (int each = 0; each < 3; ++each) static_cast<float*>(output)[each] = sums[each];
+    for (AX_U32 offset = 0; offset < size; ++offset)
+        sums[offset % 3] += static_cast<float>(static_cast<const AX_U8*>(input)[offset]) / 1000.0f;
+    for (int i = 0; i < 3; ++i) static_cast<float*>(output)[i] = sums[i];
 }
 
 extern "C" {

@@ -1,5 +1,5 @@
-/* Stand-ins of our own for AXERA's joint API (see ax_sys_api.h): functions that give a network of
-   one input and one output, whose values are sums of the input's bytes. */
+/* A stub of AXERA's joint API (see ax_sys_api.h): a network with one input and one output, which
+   contains sums of the input's bytes. */
 #pragma once
 #include "ax_interpreter_external_api.h"
 #include "ax_sys_api.h"

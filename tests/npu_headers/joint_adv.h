@@ -1,3 +1,3 @@
-/* A stand-in of our own for the rest of AXERA's joint API, of which the runner uses nothing. */
+/* A stub of the other parts of AXERA's joint API. The runner uses none of them. */
 #pragma once
 #include "joint.h"

@@ -1,4 +1,4 @@
-"""The architectures once more, written for torch from their papers and sharing nothing with the specs.
+"""The zoo architectures in torch, written from their papers and independent of the specs.
 
-Every parameter-bearing module runs in the order in which the specs' layers do.
+Modules with parameters run in the order of the layers in the specs.
 """

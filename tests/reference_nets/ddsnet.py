@@ -1,11 +1,11 @@
-"""DDSNet (Huang, Son, Xiong, SAC 2025): DenseNet's connections, separable convolutions."""
+"""DDSNet (Huang, Son, Xiong, SAC 2025): DenseNet connections with separable convolutions."""
 
 import torch
 from torch import nn
 
 
 class Layer(nn.Module):
-    """A separable convolution whose result is laid beside its input."""
+    """A separable convolution whose output is concatenated with its input."""
 
     def __init__(self, channels, growth):
         super().__init__()

@@ -5,10 +5,10 @@ from torch import nn
 
 
 class DenseLayer(nn.Module):
-    def __init__(self, before, growth):
+    def __init__(self, in_channels, growth):
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(before)
-        self.conv1 = nn.Conv2d(before, 4 * growth, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, 4 * growth, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(4 * growth)
         self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
 

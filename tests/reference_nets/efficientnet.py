@@ -15,10 +15,12 @@ TABLE = (
 )
 
 
-def unit(before, after, kernel, stride=1, groups=1, act=True):
+def unit(in_channels, out_channels, kernel, stride=1, groups=1, act=True):
     layers = [
-        nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(after),
+        nn.Conv2d(
+            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+        ),
+        nn.BatchNorm2d(out_channels),
     ]
     return nn.Sequential(*layers, *([nn.SiLU()] if act else []))
 
@@ -38,18 +40,18 @@ class Gate(nn.Module):
 
 
 class MBConv(nn.Module):
-    """An inverted bottleneck with a gate of a quarter of its input's channels."""
+    """An inverted bottleneck with a gate of a quarter of its input channels."""
 
-    def __init__(self, before, after, expand, kernel, stride, drop):
+    def __init__(self, in_channels, out_channels, expand, kernel, stride, drop):
         super().__init__()
-        wide = before * expand
+        wide = in_channels * expand
         self.layers = nn.Sequential(
-            unit(before, wide, 1) if expand > 1 else nn.Identity(),
+            unit(in_channels, wide, 1) if expand > 1 else nn.Identity(),
             unit(wide, wide, kernel, stride, groups=wide),
-            Gate(wide, before // 4),
-            unit(wide, after, 1, act=False),
+            Gate(wide, in_channels // 4),
+            unit(wide, out_channels, 1, act=False),
         )
-        self.residual = stride == 1 and before == after
+        self.residual = stride == 1 and in_channels == out_channels
         self.drop = drop
 
     def forward(self, x):
@@ -57,8 +59,8 @@ class MBConv(nn.Module):
         if not self.residual:
             return y
         if self.training:
-            kept = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.drop
-            y = y * kept / (1 - self.drop)
+            keep_mask = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.drop
+            y = y * keep_mask / (1 - self.drop)
         return x + y
 
 
@@ -67,13 +69,15 @@ class EfficientNetB0(nn.Module):
         super().__init__()
         total = sum(layers for *_, layers in TABLE)
         stages = [unit(3, 32, 3, stride=2)]
-        before, index = 32, 0
-        for expand, kernel, stride, after, layers in TABLE:
-            for turn in range(layers):
-                step = 1 if turn else stride
-                stages.append(MBConv(before, after, expand, kernel, step, drop * index / total))
-                before, index = after, index + 1
-        self.layers = nn.Sequential(*stages, unit(before, 1280, 1))
+        in_channels, index = 32, 0
+        for expand, kernel, stride, out_channels, layers in TABLE:
+            for repeat_index in range(layers):
+                step = 1 if repeat_index else stride
+                stages.append(
+                    MBConv(in_channels, out_channels, expand, kernel, step, drop * index / total)
+                )
+                in_channels, index = out_channels, index + 1
+        self.layers = nn.Sequential(*stages, unit(in_channels, 1280, 1))
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, classes))
 
     def forward(self, x):

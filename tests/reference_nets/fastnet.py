@@ -7,29 +7,36 @@ from torch import nn
 class Down(nn.Module):
     """Halve the resolution: convolution, ReLU, then batch norm."""
 
-    def __init__(self, before, after):
+    def __init__(self, in_channels, out_channels):
         super().__init__()
-        self.conv = nn.Conv2d(before, after, 3, stride=2, bias=False)
-        self.bn = nn.BatchNorm2d(after)
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x):
         return self.bn(torch.relu(self.conv(x)))
 
 
 class Unit(nn.Module):
-    """A convolution of either kind, batch norm, ReLU6."""
+    """A convolution, separable or not, batch norm and ReLU6."""
 
-    def __init__(self, before, after, kernel, separable):
+    def __init__(self, in_channels, out_channels, kernel, separable):
         super().__init__()
-        same = kernel // 2
+        padding = kernel // 2
         if separable:
             self.convs = nn.Sequential(
-                nn.Conv2d(before, before, kernel, padding=same, groups=before, bias=False),
-                nn.Conv2d(before, after, 1, bias=False),
+                nn.Conv2d(
+                    in_channels,
+                    in_channels,
+                    kernel,
+                    padding=padding,
+                    groups=in_channels,
+                    bias=False,
+                ),
+                nn.Conv2d(in_channels, out_channels, 1, bias=False),
             )
         else:
-            self.convs = nn.Conv2d(before, after, kernel, padding=same, bias=False)
-        self.bn = nn.BatchNorm2d(after)
+            self.convs = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x):
         return self.bn(self.convs(x)).clamp(0, 6)
@@ -47,15 +54,17 @@ class Block(nn.Module):
 
     def forward(self, x):
         wide = self.expand(x)
-        found = [branch(wide) for branch in self.branches]
-        y = self.reduce(torch.cat(found, 1) if self.merge == "concat" else sum(found))
+        branch_outputs = [branch(wide) for branch in self.branches]
+        y = self.reduce(
+            torch.cat(branch_outputs, 1) if self.merge == "concat" else sum(branch_outputs)
+        )
         return x + y if self.shortcut else y
 
 
-def scale(index, before, after, separable):
-    """The branch of a scale: 1x1, then one, two, three 3x3 in a row."""
-    units = [Unit(before, after, 3 if index else 1, separable)]
-    units += [Unit(after, after, 3, separable) for _ in range(index - 1)]
+def scale(index, in_channels, out_channels, separable):
+    """Return the branch of a scale: 1x1, then one, two, three 3x3 in a row."""
+    units = [Unit(in_channels, out_channels, 3 if index else 1, separable)]
+    units += [Unit(out_channels, out_channels, 3, separable) for _ in range(index - 1)]
     return nn.Sequential(*units)
 
 
@@ -81,23 +90,23 @@ class Pooled(nn.Module):
 
 
 def fastnet(classes=2, separable=True, shortcut=True):
-    how = {"separable": separable, "shortcut": shortcut}
+    options = {"separable": separable, "shortcut": shortcut}
     return Pooled(
         Down(3, 64),
         Down(64, 8),
-        multi_scale(8, 1, 4, **how),
-        multi_branch(8, 1, 2, **how),
+        multi_scale(8, 1, 4, **options),
+        multi_branch(8, 1, 2, **options),
         Down(8, 16),
-        multi_scale(16, 2, 8, **how),
-        multi_branch(16, 2, 4, **how),
+        multi_scale(16, 2, 8, **options),
+        multi_branch(16, 2, 4, **options),
         Down(16, 32),
-        multi_scale(32, 4, 16, **how),
-        multi_branch(32, 4, 8, **how),
+        multi_scale(32, 4, 16, **options),
+        multi_branch(32, 4, 8, **options),
         channels=32,
         classes=classes,
     )
 
 
 def one_block(block, classes=2):
-    """The network of Tables V and VI around one block on 8 channels."""
+    """Return the network of Tables V and VI around one block on 8 channels."""
     return Pooled(Down(3, 64), Down(64, 8), block, channels=8, classes=classes)

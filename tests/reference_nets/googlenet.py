@@ -17,30 +17,30 @@ TABLE = {
 }
 
 
-def unit(before, after, kernel=1, stride=1):
+def unit(in_channels, out_channels, kernel=1, stride=1):
     return nn.Sequential(
-        nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(after, eps=0.001),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels, eps=0.001),
         nn.ReLU(),
     )
 
 
 class Inception(nn.Module):
-    def __init__(self, before, row, large):
+    def __init__(self, in_channels, row, large):
         super().__init__()
-        one, reduce3, three, reduce5, five, pool = row
-        self.one = unit(before, one)
-        self.three = nn.Sequential(unit(before, reduce3), unit(reduce3, three, 3))
-        self.five = nn.Sequential(unit(before, reduce5), unit(reduce5, five, large))
-        self.pool = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), unit(before, pool))
-        self.width = one + three + five + pool
+        width1, reduce3, width3, reduce5, width5, pool = row
+        self.one = unit(in_channels, width1)
+        self.three = nn.Sequential(unit(in_channels, reduce3), unit(reduce3, width3, 3))
+        self.five = nn.Sequential(unit(in_channels, reduce5), unit(reduce5, width5, large))
+        self.pool = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), unit(in_channels, pool))
+        self.width = width1 + width3 + width5 + pool
 
     def forward(self, x):
         return torch.cat([self.one(x), self.three(x), self.five(x), self.pool(x)], dim=1)
 
 
 class GoogLeNet(nn.Module):
-    """`large` is the kernel of the 5x5 branches, `cam` the filters of a class-activation conv."""
+    """`large`: kernel of the 5x5 branches. `cam`: filters of a class-activation convolution."""
 
     def __init__(self, classes=2, large=5, cam=0):
         super().__init__()
@@ -51,20 +51,20 @@ class GoogLeNet(nn.Module):
             unit(64, 192, 3),
             nn.MaxPool2d(3, 2, ceil_mode=True),
         ]
-        before = 192
+        in_channels = 192
         for name, row in TABLE.items():
             if name == "4a":
                 layers.append(nn.MaxPool2d(3, 2, ceil_mode=True))
             if name == "5a":
                 layers.append(nn.MaxPool2d(2, 2, ceil_mode=True))
-            cell = Inception(before, row, large)
+            cell = Inception(in_channels, row, large)
             layers.append(cell)
-            before = cell.width
+            in_channels = cell.width
         if cam:
-            layers += [nn.Conv2d(before, cam, 3, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(in_channels, cam, 3, padding=1), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
         self.dropout = nn.Dropout(0.2)
-        self.fc = nn.Linear(cam or before, classes)
+        self.fc = nn.Linear(cam or in_channels, classes)
 
     def forward(self, x):
         return self.fc(self.dropout(self.layers(x).mean(dim=(2, 3))))

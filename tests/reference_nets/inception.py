@@ -1,4 +1,4 @@
-"""Inception-v3 (Szegedy et al., CVPR 2016), as its common 299x299 form with an auxiliary head."""
+"""Inception-v3 (Szegedy et al., CVPR 2016) in the common 299x299 form with an auxiliary head."""
 
 import torch
 from torch import nn
@@ -6,25 +6,25 @@ from torch.nn import functional as F  # noqa: N812
 
 
 class Unit(nn.Module):
-    def __init__(self, before, after, kernel=1, stride=1, padding=0):
+    def __init__(self, in_channels, out_channels, kernel=1, stride=1, padding=0):
         super().__init__()
-        self.conv = nn.Conv2d(before, after, kernel, stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(after, eps=0.001)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
 
     def forward(self, x):
         return torch.relu(self.bn(self.conv(x)))
 
 
-def row(before, after):
-    return Unit(before, after, (1, 7), padding=(0, 3))
+def row(in_channels, out_channels):
+    return Unit(in_channels, out_channels, (1, 7), padding=(0, 3))
 
 
-def column(before, after):
-    return Unit(before, after, (7, 1), padding=(3, 0))
+def column(in_channels, out_channels):
+    return Unit(in_channels, out_channels, (7, 1), padding=(3, 0))
 
 
 class Cell(nn.Module):
-    """Branches side by side."""
+    """Parallel branches."""
 
     def __init__(self, *branches):
         super().__init__()
@@ -34,60 +34,65 @@ class Cell(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
-def averaged(before, after):
-    return nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1), Unit(before, after))
+def averaged(in_channels, out_channels):
+    return nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1), Unit(in_channels, out_channels))
 
 
-def grid35(before, pool):
+def grid35(in_channels, pool):
     return Cell(
-        Unit(before, 64),
-        nn.Sequential(Unit(before, 48), Unit(48, 64, 5, padding=2)),
-        nn.Sequential(Unit(before, 64), Unit(64, 96, 3, padding=1), Unit(96, 96, 3, padding=1)),
-        averaged(before, pool),
-    )
-
-
-def to_grid17(before):
-    double = nn.Sequential(Unit(before, 64), Unit(64, 96, 3, padding=1), Unit(96, 96, 3, stride=2))
-    return Cell(Unit(before, 384, 3, stride=2), double, nn.MaxPool2d(3, 2))
-
-
-def grid17(before, n):
-    return Cell(
-        Unit(before, 192),
-        nn.Sequential(Unit(before, n), row(n, n), column(n, 192)),
-        nn.Sequential(Unit(before, n), column(n, n), row(n, n), column(n, n), row(n, 192)),
-        averaged(before, 192),
-    )
-
-
-def to_grid8(before):
-    return Cell(
-        nn.Sequential(Unit(before, 192), Unit(192, 320, 3, stride=2)),
+        Unit(in_channels, 64),
+        nn.Sequential(Unit(in_channels, 48), Unit(48, 64, 5, padding=2)),
         nn.Sequential(
-            Unit(before, 192), row(192, 192), column(192, 192), Unit(192, 192, 3, stride=2)
+            Unit(in_channels, 64), Unit(64, 96, 3, padding=1), Unit(96, 96, 3, padding=1)
+        ),
+        averaged(in_channels, pool),
+    )
+
+
+def to_grid17(in_channels):
+    double = nn.Sequential(
+        Unit(in_channels, 64), Unit(64, 96, 3, padding=1), Unit(96, 96, 3, stride=2)
+    )
+    return Cell(Unit(in_channels, 384, 3, stride=2), double, nn.MaxPool2d(3, 2))
+
+
+def grid17(in_channels, n):
+    return Cell(
+        Unit(in_channels, 192),
+        nn.Sequential(Unit(in_channels, n), row(n, n), column(n, 192)),
+        nn.Sequential(Unit(in_channels, n), column(n, n), row(n, n), column(n, n), row(n, 192)),
+        averaged(in_channels, 192),
+    )
+
+
+def to_grid8(in_channels):
+    return Cell(
+        nn.Sequential(Unit(in_channels, 192), Unit(192, 320, 3, stride=2)),
+        nn.Sequential(
+            Unit(in_channels, 192), row(192, 192), column(192, 192), Unit(192, 192, 3, stride=2)
         ),
         nn.MaxPool2d(3, 2),
     )
 
 
-def forked(before):
+def forked(in_channels):
     return Cell(
-        Unit(before, 384, (1, 3), padding=(0, 1)), Unit(before, 384, (3, 1), padding=(1, 0))
+        Unit(in_channels, 384, (1, 3), padding=(0, 1)),
+        Unit(in_channels, 384, (3, 1), padding=(1, 0)),
     )
 
 
-def grid8(before):
+def grid8(in_channels):
     return Cell(
-        Unit(before, 320),
-        nn.Sequential(Unit(before, 384), forked(384)),
-        nn.Sequential(Unit(before, 448), Unit(448, 384, 3, padding=1), forked(384)),
-        averaged(before, 192),
+        Unit(in_channels, 320),
+        nn.Sequential(Unit(in_channels, 384), forked(384)),
+        nn.Sequential(Unit(in_channels, 448), Unit(448, 384, 3, padding=1), forked(384)),
+        averaged(in_channels, 192),
     )
 
 
 class InceptionV3(nn.Module):
-    """Returns the class scores and, while training, those of the auxiliary head."""
+    """Returns the class scores, and in training also those of the auxiliary head."""
 
     def __init__(self, classes=7):
         super().__init__()

@@ -5,16 +5,16 @@ from torch import nn
 
 
 class Basic(nn.Module):
-    def __init__(self, before, after, stride):
+    def __init__(self, in_channels, out_channels, stride):
         super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         self.project = nn.Identity()
-        if stride > 1 or before != after:
-            conv = nn.Conv2d(before, after, 1, stride, bias=False)
-            self.project = nn.Sequential(conv, nn.BatchNorm2d(after))
+        if stride > 1 or in_channels != out_channels:
+            conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            self.project = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
     def forward(self, x):
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -31,14 +31,14 @@ class ResNet(nn.Module):
             nn.ReLU(),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
-        stages, before = [], 64
+        stages, in_channels = [], 64
         for stage, depth in enumerate(depths):
             width = 64 << stage
             for index in range(depth):
-                stages.append(Basic(before, width, 2 if stage and not index else 1))
-                before = width
+                stages.append(Basic(in_channels, width, 2 if stage and not index else 1))
+                in_channels = width
         self.stages = nn.Sequential(*stages)
-        self.fc = nn.Linear(before, classes)
+        self.fc = nn.Linear(in_channels, classes)
 
     def forward(self, x):
         x = self.stages(self.stem(x))

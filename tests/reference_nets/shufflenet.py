@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 
-def pointwise(before, after):
-    conv = nn.Conv2d(before, after, 1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU())
+def pointwise(in_channels, out_channels):
+    conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
 def depthwise(channels, stride):
@@ -15,7 +15,7 @@ def depthwise(channels, stride):
 
 
 def shuffled(x):
-    """Channels of both halves in turn."""
+    """Interleave the channels of both halves."""
     first, second = x.chunk(2, dim=1)
     return torch.stack([first, second], dim=2).flatten(1, 2)
 
@@ -29,19 +29,19 @@ class Basic(nn.Module):
         self.right = nn.Sequential(pointwise(half, half), depthwise(half, 1), pointwise(half, half))
 
     def forward(self, x):
-        left, right = x.chunk(2, dim=1)
-        return shuffled(torch.cat([left, self.right(right)], dim=1))
+        kept_half, convolved_half = x.chunk(2, dim=1)
+        return shuffled(torch.cat([kept_half, self.right(convolved_half)], dim=1))
 
 
 class Down(nn.Module):
     """Figure 3(d)."""
 
-    def __init__(self, before, after):
+    def __init__(self, in_channels, out_channels):
         super().__init__()
-        half = after // 2
-        self.left = nn.Sequential(depthwise(before, 2), pointwise(before, half))
+        half = out_channels // 2
+        self.left = nn.Sequential(depthwise(in_channels, 2), pointwise(in_channels, half))
         self.right = nn.Sequential(
-            pointwise(before, half), depthwise(half, 2), pointwise(half, half)
+            pointwise(in_channels, half), depthwise(half, 2), pointwise(half, half)
         )
 
     def forward(self, x):
@@ -49,7 +49,7 @@ class Down(nn.Module):
 
 
 class ShuffleNetV2(nn.Module):
-    def __init__(self, classes=2, widths=(116, 232, 464), depths=(4, 8, 4), last=1024):
+    def __init__(self, classes=2, widths=(116, 232, 464), depths=(4, 8, 4), head_width=1024):
         super().__init__()
         layers = [
             nn.Conv2d(3, 24, 3, stride=2, padding=1, bias=False),
@@ -57,13 +57,13 @@ class ShuffleNetV2(nn.Module):
             nn.ReLU(),
             nn.MaxPool2d(3, stride=2, padding=1),
         ]
-        before = 24
+        in_channels = 24
         for width, depth in zip(widths, depths, strict=True):
-            layers.append(Down(before, width))
+            layers.append(Down(in_channels, width))
             layers += [Basic(width) for _ in range(depth - 1)]
-            before = width
-        self.layers = nn.Sequential(*layers, pointwise(before, last))
-        self.fc = nn.Linear(last, classes)
+            in_channels = width
+        self.layers = nn.Sequential(*layers, pointwise(in_channels, head_width))
+        self.fc = nn.Linear(head_width, classes)
 
     def forward(self, x):
         return self.fc(self.layers(x).mean(dim=(2, 3)))

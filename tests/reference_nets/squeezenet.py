@@ -1,13 +1,13 @@
-"""SqueezeNet 1.0 (Iandola et al., 2016), its simple form without bypass."""
+"""SqueezeNet 1.0 (Iandola et al., 2016), simple form without bypass."""
 
 import torch
 from torch import nn
 
 
 class Fire(nn.Module):
-    def __init__(self, before, squeeze, expand):
+    def __init__(self, in_channels, squeeze, expand):
         super().__init__()
-        self.squeeze = nn.Conv2d(before, squeeze, 1)
+        self.squeeze = nn.Conv2d(in_channels, squeeze, 1)
         self.expand1 = nn.Conv2d(squeeze, expand, 1)
         self.expand3 = nn.Conv2d(squeeze, expand, 3, padding=1)
 

@@ -8,13 +8,13 @@ WIDTHS = (64, 128, 256, 512, 512)
 
 
 def features(depths, norm, last_pool):
-    layers, before = [], 3
+    layers, in_channels = [], 3
     for width, depth in zip(WIDTHS, depths, strict=True):
         for _ in range(depth):
-            layers += [nn.Conv2d(before, width, 3, padding=1)]
+            layers += [nn.Conv2d(in_channels, width, 3, padding=1)]
             layers += [nn.BatchNorm2d(width)] if norm else []
             layers += [nn.ReLU()]
-            before = width
+            in_channels = width
         layers += [nn.MaxPool2d(2, 2)]
     return nn.Sequential(*(layers if last_pool else layers[:-1]))
 
@@ -39,7 +39,7 @@ class Vgg11(nn.Module):
 
 
 class Vgg16Gap(nn.Module):
-    """There is no last pooling; `cam` is the filters of a class-activation convolution, if any."""
+    """VGG16 without the last pooling. `cam`: filters of a class-activation convolution, if any."""
 
     def __init__(self, classes=2, cam=0):
         super().__init__()

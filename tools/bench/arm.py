@@ -1,15 +1,15 @@
-"""DDSNet and others on ARM: tcc beside ncnn and TFLite, instructions and modelled cycles.
+"""Compare tcc with ncnn and TFLite on ARM, in instructions and modelled cycles.
 
     python tools/bench/arm.py table [--target arm-a7] [--spec ddsnet] [--images DIR] [--docs]
     python tools/bench/arm.py validate PARAMS [--folder build/arm-peers]
 
-`table` builds bundles with random weights, runs everything in qemu on one thread, and counts one
-run from the image's pixels to probabilities, copies and all; ncnn has the very graph that our
-kernels have, after our passes. Of 64-bit processors, `--target arm-a53` and others, instructions
-alone are counted. `--docs` writes what was counted into docs/measuring.md, where other targets,
-networks and peers stay. `validate` compares the cycle model with ncnn's published times; PARAMS is
-the folder `benchmark` of ncnn's repository. What is needed is fetched at first use, from PyPI and
-Debian, into the folder; docs/measuring.md says what the numbers are worth.
+`table` builds bundles with random weights and runs all programs in qemu on one thread. It counts
+one run from the image's pixels to the probabilities, with all copies. ncnn gets the graph after
+tcc's passes, so both run the same network. On 64-bit processors (`--target arm-a53` and others),
+only instructions are counted. `--docs` writes the counts to docs/measuring.md; the rows of other
+targets, networks and peers do not change. `validate` compares the cycle model with ncnn's published
+times; PARAMS is the folder `benchmark` of ncnn's repository. On first use, the peers are downloaded
+to the folder from PyPI and Debian. docs/measuring.md explains how accurate the numbers are.
 """
 
 import argparse
@@ -45,13 +45,13 @@ TABLES = {
     True: ("32-bit ARM", "M instructions / M modelled cycles", ("tcc", "ncnn", "TFLite")),
     False: ("64-bit ARM", "M instructions", ("tcc", "ncnn")),
 }
-"""The page's tables of processors with modelled cycles, and without: what is in which columns."""
+"""The page's tables with and without modelled cycles: marker, unit and columns."""
 MAX_OUTPUT_ERROR = 1e-3
-"""How far outputs of ours and of ncnn may be apart, of their largest, to be of one network."""
+"""The largest difference of tcc's and ncnn's outputs, relative to the largest output."""
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     table = commands.add_parser("table")
@@ -59,12 +59,14 @@ def main() -> None:
     table.add_argument("--target", choices=sorted(BY_NAME.keys() - {"host"}), default="arm-a7")
     table.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="all")
     table.add_argument("--images", type=Path, default=Path("zoo/samples"))
-    table.add_argument("--docs", action="store_true", help="write what was counted")
+    table.add_argument("--docs", action="store_true", help="write the counts to docs/measuring.md")
     published = commands.add_parser("validate")
     published.add_argument("params", type=Path)
     for subparser in (table, published):
         subparser.add_argument(
-            "--folder", type=Path, help="build/arm-peers, or build/aarch64-peers"
+            "--folder",
+            type=Path,
+            help="folder of the peers; default: build/arm-peers or build/aarch64-peers",
         )
     options = parser.parse_args()
     machine = BY_NAME["arm-a7" if options.command == "validate" else options.target]
@@ -79,11 +81,11 @@ def main() -> None:
 
 
 CountsByNetwork = dict[str, dict[str, CountedRun]]
-"""What was counted, by network and by what was run: `tcc fp32`."""
+"""The counts by network and by program, such as `tcc fp32`."""
 
 
 def write(machine: Machine, counts: CountsByNetwork) -> None:
-    """Put what was counted into the page's table of such processors; all else stays there."""
+    """Write the counts to the page's table for such processors; other rows do not change."""
     mark, unit, runtimes = TABLES[machine.has_cycle_model]
     head = [f"| {unit}, all counted | target | {' | '.join(runtimes)} | tcc / ncnn |"]
     head.append("|---" * (len(runtimes) + 3) + "|")
@@ -116,7 +118,7 @@ def _format_cell(run: CountedRun) -> str:
 
 
 def _compute_ncnn_ratio(cells: Sequence[str]) -> str:
-    """Return what ours takes of what ncnn does, in cycles where they are modelled."""
+    """Return tcc's cost relative to ncnn's: in cycles if they are modelled, or in instructions."""
     if "-" in cells[:2]:
         return "-"
     tcc_cost, ncnn_cost = (float(cell.split(" / ")[-1]) for cell in cells[:2])
@@ -128,12 +130,12 @@ def _count_networks(
 ) -> CountsByNetwork:
     counts: CountsByNetwork = {}
     heading = "M instructions" + " / M modelled cycles" * peers.machine.has_cycle_model
-    print(f"{heading}: network alone; with what comes before and after")
+    print(f"{heading}: network only; with preprocessing and postprocessing")
     for spec in specs:
         print(f"\n{spec}", flush=True)
         tcc_runs: dict[str, CountedRun] = {}
         for name, run in BenchedNetwork(peers, spec, images, peer_names).count_runs():
-            tcc_run = tcc_runs.setdefault(name.split()[-1], run)  # it comes first
+            tcc_run = tcc_runs.setdefault(name.split()[-1], run)  # the tcc run comes first
             counts.setdefault(spec, {})[name] = run
             figures = (
                 f"{_format_cost(run.network)}  {_format_cost(run.total)}  "
@@ -149,16 +151,16 @@ def _format_cost(cost: tuple[int, int]) -> str:
 
 
 def _format_ratio(tcc_run: CountedRun, run: CountedRun) -> str:
-    # Cycles where they are modelled, else instructions.
+    # Compare cycles if they are modelled, otherwise instructions.
     tcc_cost, peer_cost = (cost[1] or cost[0] for cost in (tcc_run.total, run.total))
     ratio = tcc_cost / peer_cost
     is_undecided = 1 - MIN_COST_DIFFERENCE < ratio < 1 / (1 - MIN_COST_DIFFERENCE)
-    return f"ours / this {ratio:.2f}{' (undecided)' if is_undecided and tcc_run != run else ''}"
+    return f"tcc / this {ratio:.2f}{' (undecided)' if is_undecided and tcc_run != run else ''}"
 
 
 @dataclass(frozen=True)
 class BenchedNetwork:
-    """A network with random weights, of which every runtime gets its own form."""
+    """A network with random weights, built in each runtime's own format."""
 
     peers: Peers
     spec: str
@@ -166,7 +168,7 @@ class BenchedNetwork:
     peer_names: Sequence[str]
 
     def count_runs(self) -> Iterator[tuple[str, CountedRun]]:
-        """Yield what each form costs, ours before the peers' of the same numbers."""
+        """Yield the cost of each program: in each form, tcc's first and then the peers'."""
         graph = load(shipped.find_spec(self.spec, make_file_span(self.spec)), {}).graph
         model = passes.run(
             Model(graph, pipeline.create_random_weights(graph).tensors), passes.INFERENCE
@@ -206,7 +208,7 @@ class BenchedNetwork:
         return run
 
     def _build_bundle(self, target: str, form: str) -> Path:
-        """Return a bundle; ours is built anew, as its kernels may be others than before."""
+        """Return a bundle; tcc's own is always rebuilt, because its kernels may have changed."""
         folder = self.peers.folder / "bundles"
         bundle = folder / f"{Path(self.spec).stem}-{target}-{form}"
         if target == self.peers.machine.target.name:
@@ -241,7 +243,7 @@ def _get_counts(cost: RunCost) -> tuple[int, int]:
 
 
 def _format_statistics(source: Input) -> list[str]:
-    """Return mean and deviation of pixels up to 255, none where an image's own maximum scales."""
+    """Return mean and deviation for pixels up to 255; none if an image's own maximum scales it."""
     contract = source.preprocess
     if contract is None or contract.scale == "max":
         return []
@@ -257,7 +259,7 @@ def _check_outputs(tcc_outputs: "np.ndarray", printed: str) -> None:
     )
     if not difference < MAX_OUTPUT_ERROR:
         raise SystemExit(
-            f"ncnn computes something else: {json.dumps(printed)}, not {tcc_outputs[:8]}"
+            f"ncnn's outputs differ from tcc's: {json.dumps(printed)}, expected {tcc_outputs[:8]}"
         )
 
 

@@ -1,7 +1,7 @@
-"""ncnn and TFLite for ARM, set up in a folder; nothing of the system is touched.
+"""Install ncnn and TFLite for ARM in a folder, without changes to the system.
 
-The wheels come from PyPI, and a Python for them from Debian's packages, which are unpacked and
-not installed. Programs run in qemu with the plugin that counts for `tcc bench`.
+The wheels come from PyPI. Their Python comes from Debian packages, which are unpacked but not
+installed. Programs run in qemu with the counting plugin of `tcc bench`.
 """
 
 import os
@@ -22,9 +22,9 @@ BY_NAME: Mapping[str, Machine] = {machine.target.name: machine for machine in MA
 
 @dataclass(frozen=True)
 class PeerPlatform:
-    """What packages of a processor family are called: wheels, Debian's packages and libraries.
+    """The names of a processor family's packages: wheels, Debian packages and libraries.
 
-    `wheels` are the peers, and the platforms of their wheels without the family's name.
+    `wheels` are the peers, with the platform tags of their wheels without the family's name.
     """
 
     family: str
@@ -34,7 +34,7 @@ class PeerPlatform:
 
     @property
     def libraries(self) -> Sequence[str]:
-        """Where libraries lie below the root."""
+        """The folder of libraries, relative to the root."""
         library_folder = f"usr/lib/{self.triple}"
         return (
             library_folder,
@@ -57,7 +57,7 @@ PLATFORMS: Mapping[str, PeerPlatform] = {
         {"ncnn": ("manylinux_2_28", "manylinux_2_24"), "tflite_runtime": ("manylinux_2_34",)},
     ),
 }  # fmt: skip
-"""By the architectures of our machines."""
+"""The platforms by the architecture of tcc's machines."""
 PYTHON = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "none")
 DEBIAN = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirror} bookworm main\n"
 MIRROR = "http://deb.debian.org/debian"
@@ -66,9 +66,9 @@ PACKAGES = ("python3.11-minimal", "libpython3.11-stdlib", "python3-numpy", "libg
 
 @dataclass(frozen=True)
 class CountedRun:
-    """Instructions and modelled cycles of one run: before, in and behind the network itself.
+    """Instructions and modelled cycles of one run: before, in and after the network itself.
 
-    Cycles are 0 of processors without a model.
+    Cycles are 0 for processors without a cycle model.
     """
 
     preprocess: tuple[int, int]
@@ -77,30 +77,30 @@ class CountedRun:
 
     @property
     def total(self) -> tuple[int, int]:
-        """From the image's pixels to probabilities."""
+        """The sum, from the image's pixels to probabilities."""
         parts = (self.preprocess, self.network, self.postprocess)
         return sum(n for n, _ in parts), sum(c for _, c in parts)
 
 
 @dataclass(frozen=True)
 class Peers:
-    """Programs for the family of a machine, in a folder."""
+    """The peers for a machine's processor family, in a folder."""
 
     folder: Path
     machine: Machine
 
     @property
     def platform(self) -> PeerPlatform:
-        """What the packages are called."""
+        """The names of the packages."""
         return PLATFORMS[self.machine.arch]
 
     @property
     def root(self) -> Path:
-        """What takes the place of the system's root for the programs."""
+        """The folder that replaces the system's root for the programs."""
         return self.folder / "root"
 
     def set_up(self) -> None:
-        """Fetch and unpack what is not here yet."""
+        """Download and unpack the missing packages."""
         self.folder.mkdir(parents=True, exist_ok=True)
         marker = self.folder / "complete"
         if not marker.exists():
@@ -121,7 +121,7 @@ class Peers:
         zipfile.ZipFile(wheel).extractall(self.folder / "site")
 
     def _install_debian(self) -> None:
-        """Have apt resolve and fetch packages in a state of its own, and unpack them."""
+        """Resolve and download packages with apt in a separate state folder, and unpack them."""
         apt = self.folder / "apt"
         for part in ("lists/partial", "cache/archives/partial"):
             (apt / part).mkdir(parents=True, exist_ok=True)
@@ -148,10 +148,10 @@ class Peers:
             _run(("dpkg-deb", "-x", str(package), str(self.root)), self.folder)
 
     def count(self, script: Path, *arguments: object) -> tuple[CountedRun, str]:
-        """Run one of the scripts for peers; return what it cost, and what it printed.
+        """Run one of the guest scripts; return its cost and its standard output.
 
-        The script opens a file before and after preprocessing, and after the network and what
-        follows it; then it ends.
+        The script opens a file before and after preprocessing, after the network and after
+        postprocessing; then it exits.
         """
         out = self.folder / f"counts.{os.getpid()}"
         environment = {

@@ -1,8 +1,8 @@
-"""How far the cycle model is from published times of a real Cortex-A7: what docs/measuring.md says.
+"""Compare the cycle model with published times of a real Cortex-A7, for docs/measuring.md.
 
-ncnn publishes single-thread times of its own benchmark networks on an AX620A, four Cortex-A7 at
-1 GHz. The same networks run in qemu, with the options of its benchmark; their descriptions,
-`benchmark/*.param` in ncnn's repository, are not ours and are read from a folder that is given.
+ncnn publishes single-thread times of its own benchmark networks on an AX620A with four Cortex-A7 at
+1 GHz. The same networks run in qemu, with the options of ncnn's benchmark. Their descriptions,
+`benchmark/*.param` in ncnn's repository, are not part of tcc; the caller names their folder.
 """
 
 import json
@@ -15,11 +15,11 @@ from arm_peers import Peers
 
 GUEST = Path(__file__).parent / "arm_guests" / "ncnn_guest.py"
 WEIGHTS = 300 << 20
-"""Bytes of zeros that stand for any network's weights: ncnn's benchmark has none either."""
+"""The size of the zeros that replace weights; ncnn's benchmark has no weights either."""
 
 
 class Published(NamedTuple):
-    """A network's input side and its time in milliseconds (ncnn's benchmark/README.md)."""
+    """The side of a network's input and its time in milliseconds (ncnn's benchmark/README.md)."""
 
     side: int
     milliseconds: float
@@ -45,9 +45,9 @@ AX620A: Mapping[str, Published] = {
 
 
 class Fit(NamedTuple):
-    """Published times over modelled ones: their mean ratio, the scatter about it, the extremes.
+    """The ratios of published to modelled times: their mean, scatter and extremes.
 
-    `rms` and `worst` are of what is left of the ratios' logarithms once the mean is taken out.
+    `rms` and `worst` describe the ratios' logarithms after subtracting their mean.
     """
 
     factor: float
@@ -58,7 +58,7 @@ class Fit(NamedTuple):
 
 
 def fit(ratios: Mapping[str, float]) -> Fit:
-    """Return what describes ratios of published times to modelled ones."""
+    """Return the fit of the ratios of published to modelled times."""
     logarithms = [math.log(number) for number in ratios.values()]
     mean = sum(logarithms) / len(logarithms)
     residuals = [number - mean for number in logarithms]
@@ -68,7 +68,7 @@ def fit(ratios: Mapping[str, float]) -> Fit:
 
 
 def validate(peers: Peers, descriptions: Path) -> None:
-    """Count the networks whose descriptions are in a folder; print them, and the fit."""
+    """Count the networks with a description in a folder; print them, and the fit."""
     weights = peers.folder / "zeros"
     if not weights.exists():
         with weights.open("wb") as file:
@@ -77,7 +77,9 @@ def validate(peers: Peers, descriptions: Path) -> None:
     print(f"{'network':18}{'M instructions':>16}{'M cycles':>10}{'ms, AX620A':>12}{'ratio':>7}")
     for name, published in AX620A.items():
         if not (descriptions / f"{name}.param").is_file():
-            raise SystemExit(f"{descriptions} has no {name}.param; see ncnn's benchmark folder")
+            raise SystemExit(
+                f"{descriptions} has no {name}.param; give the folder `benchmark` of ncnn"
+            )
         instructions, cycles = _count_network(
             peers, descriptions / f"{name}.param", weights, published.side
         )
@@ -90,14 +92,14 @@ def validate(peers: Peers, descriptions: Path) -> None:
     float_ratios = {name: ratio for name, ratio in ratios.items() if name not in int8_ratios}
     print(
         f"published / modelled {ratio_fit.factor:.2f} ({ratio_fit.low:.2f} to "
-        f"{ratio_fit.high:.2f}); about that"
-        f" {ratio_fit.rms:.0%} rms, worst {ratio_fit.worst:.0%}; integers flattered by"
-        f" {fit(int8_ratios).factor / fit(float_ratios).factor - 1:.0%}"
+        f"{ratio_fit.high:.2f}); scatter about it"
+        f" {ratio_fit.rms:.0%} RMS, worst {ratio_fit.worst:.0%}; int8 times underestimated by"
+        f" {fit(int8_ratios).factor / fit(float_ratios).factor - 1:.0%} relative to fp32"
     )
 
 
 def _count_network(peers: Peers, param: Path, weights: Path, side: int) -> tuple[int, int]:
-    """Return instructions and cycles of one run; what was counted once is kept in the folder."""
+    """Return instructions and cycles of one run; earlier counts are cached in the folder."""
     cache_file = peers.folder / f"{param.stem}.json"
     if not cache_file.exists():
         run, _ = peers.count(GUEST, param.resolve(), weights, side, side, "-", "fp16")

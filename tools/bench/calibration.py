@@ -1,20 +1,20 @@
-"""Calibrate networks by every method and every peer, and judge what they lose on unseen images.
+"""Calibrate networks by every method and peer, and measure the accuracy drop on unseen images.
 
     python tools/bench/calibration.py run [--folder build/calibration] [--draws 10] [--images 64]
                                           [--network NAME ...] [--only METHOD ...]
     python tools/bench/calibration.py cost [--folder ...] [--images N] [--draws 3] [--network NAME]
     python tools/bench/calibration.py report [--folder ...] [--docs]
 
-`calibration_cases.toml` lists networks and sets. Each draw takes images of a network's first set at
-random; all others of it judge, and those of other sets, against the float model's outputs. Each
-method runs as a process of its own, one at a time, from its imports to the file that it writes:
-`cpu_s` is all its processor time, `peak_mb` its peak memory. What is measured is kept below the
-folder and not measured again, unless the method's code is another one. The peers are given the
-fp32 file that tcc builds, and are set up below the folder in environments of their own.
+`calibration_cases.toml` lists networks and image sets. Each draw takes random calibration images of
+a network's first set. All its other images and those of the other sets evaluate the int8 model
+against the float model's outputs. Each method runs in its own process, one at a time, from its
+imports to the file that it writes. `cpu_s` is the CPU time of that process, `peak_mb` its peak
+memory. Results are cached in the folder and measured again only if the method's code changes. The
+peers get the fp32 file that tcc builds, and are installed in their own environments in the folder.
 `calibration_costs.toml` has enough different images for `cost --images 512`.
 
-`cost` takes turns: each method and ONNX Runtime's MinMax run one after the other. `report` prints
-JSON; with `--docs` it writes its table into docs/measuring.md.
+`cost` runs each method and ONNX Runtime's MinMax alternately. `report` prints JSON; with `--docs`
+it writes its tables to docs/measuring.md.
 """
 
 import argparse
@@ -51,7 +51,7 @@ Record = dict[str, Any]
 
 
 def main() -> None:
-    """Measure, or print what was measured."""
+    """Measure, or print the earlier results."""
     options = _parse_arguments()
     if options.what == "report":
         report = calibration_report.read_report(options.folder)
@@ -68,7 +68,7 @@ def main() -> None:
     if options.what == "cost":
         bench.measure_costs(networks, _select_methods(options.only), options.draws)
         return
-    # Draws first: what was stopped has measured every network and method equally often.
+    # Loop over draws first: an interrupted run has measured all networks and methods equally often.
     for number in range(options.draws):
         for network in networks:
             for method in _select_methods(options.only):
@@ -82,8 +82,10 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cases", type=Path, default=Path(__file__).with_name("calibration_cases.toml")
     )
-    parser.add_argument("--network", action="append", help="one of the cases; may be repeated")
-    parser.add_argument("--only", action="append", help="a method or peer; may be repeated")
+    parser.add_argument(
+        "--network", action="append", help="a network of the cases; can be repeated"
+    )
+    parser.add_argument("--only", action="append", help="a method or peer; can be repeated")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--docs", action="store_true")
@@ -94,13 +96,16 @@ def _select_methods(only: Sequence[str] | None) -> list[MethodOrPeer]:
     methods: list[MethodOrPeer] = [*METHODS, *peers.PEERS]
     unknown = set(only or ()) - {method.name for method in methods}
     if unknown:
-        raise SystemExit(f"unknown: {', '.join(sorted(unknown))}")
+        raise SystemExit(
+            f"unknown methods: {', '.join(sorted(unknown))}; the methods are "
+            f"{', '.join(method.name for method in methods)}"
+        )
     return [method for method in methods if not only or method.name in only]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A folder of measurements: `images` are drawn for each."""
+    """A folder of measurements, with `images` calibration images in each draw."""
 
     folder: Path
     cases: Path
@@ -108,11 +113,11 @@ class Bench:
 
     @cached_property
     def networks(self) -> Sequence[BenchNetwork]:
-        """The networks whose weights are here."""
+        """The networks with weights in this checkout or folder."""
         return tuple(calibration_sets.read_networks(self.cases, self.folder / "weights"))
 
     def measure_cell(self, network: BenchNetwork, method: MethodOrPeer, number: int) -> None:
-        """Measure what a method makes of a draw, unless that is known."""
+        """Measure a method on a draw, unless the result is cached."""
         path = self.folder / "results" / network.name / method.name / f"{self.images}-{number}.json"
         key = self._compute_key(network, method)
         if path.exists() and json.loads(path.read_text())["key"] == key:
@@ -146,7 +151,7 @@ class Bench:
     def measure_costs(
         self, networks: Sequence[BenchNetwork], methods: Sequence[MethodOrPeer], runs: int
     ) -> None:
-        """Measure costs alone, in turns with the peer that they are compared with."""
+        """Measure only costs, alternating with the base peer."""
         for network in networks:
             for method in methods:
                 path = self.folder / "costs" / network.name / f"{method.name}-{self.images}.json"
@@ -174,7 +179,7 @@ class Bench:
     def _run(
         self, network: BenchNetwork, method: MethodOrPeer, number: int, output_file: Path
     ) -> Record:
-        """Return the cost of a method's process, and why it failed if it did."""
+        """Return the cost of a method's process, and the reason if it failed."""
         levels, fit_indices = (
             _prepare_sets(network, self.folder)[0].images,
             self._draw(network, number),
@@ -194,7 +199,7 @@ class Bench:
         )
         cost: Record = json.loads(process.stdout)
         if cost["status"]:
-            cost["failed"] = (process.stderr.strip().splitlines() or ["it says nothing"])[-1][:200]
+            cost["failed"] = (process.stderr.strip().splitlines() or ["no error message"])[-1][:200]
         return cost
 
     def _make_peer_command(
@@ -227,7 +232,7 @@ def _prepare_sets(network: BenchNetwork, folder: Path) -> list[BenchSet]:
 
 @cache
 def _prepare_environment() -> Mapping[str, str]:
-    """Return the variables of measured processes, whose Python files are compiled, as pip does."""
+    """Return the environment of measured processes; compile the Python files, as pip does."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     folders = (str(ROOT / "src/tcc" / package) for package in ("compiler", "backends"))
     subprocess.run(
@@ -238,7 +243,7 @@ def _prepare_environment() -> Mapping[str, str]:
 
 @cache
 def _hash_methods() -> str:
-    """Return what changes where our methods do."""
+    """Return a hash of the code of tcc's methods."""
     files = sorted((ROOT / "compiler/quant").rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
@@ -260,11 +265,11 @@ def _make_tcc_command(
 
 
 def _make_float_model(network: BenchNetwork, suffix: str) -> bytes:
-    """Return the fp32 file that tcc builds, of one input without a border of constants."""
+    """Return the fp32 file that tcc builds, with one input and no constant border."""
     if suffix == ".onnx":
         onnx_bytes: bytes = lower(pipeline.fuse_model(network.model)).SerializeToString()
         return onnx_bytes
-    # The peer gives constants that are joined to a map no scale, so its input has no border.
+    # The peer sets no scale for constants that are concatenated to a map, so omit the border.
     float_passes = [graph_pass for graph_pass in passes.INT8 if graph_pass.name != "raw_input"]
     lite = writer.pack(description.describe_floats(passes.run(network.model, float_passes)))
     return calibration_sets.name_tensors(lite)

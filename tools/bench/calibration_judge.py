@@ -1,4 +1,4 @@
-"""How good the 8-bit model of a method is, on images that it has not seen."""
+"""Evaluate the 8-bit model of a method on unseen images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,19 +18,19 @@ from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import onnxruntime_session, output_comparison, output_quality
 
 RunImages = Callable[[NDArray[np.uint8]], Rows]
-"""Gives the first output of a model for images as levels."""
+"""Returns the first output of a model for images in uint8."""
 
 
 class UnrunnableFileError(Exception):
-    """A peer's file that the runtime refuses, with its words."""
+    """A peer's file that the runtime refuses; the message is the runtime's."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetQuality:
-    """What a model loses on the images of a set.
+    """The quantization error and accuracy of a model on the images of a set.
 
-    `loss` is (1 - mean cosine) x 10,000 of the raw outputs; `accuracy` and `float_accuracy` are
-    shares of labelled images whose first class is right, None where there are none.
+    `loss` is (1 - mean cosine) x 10,000 of the raw outputs. `accuracy` and `float_accuracy` are
+    shares of labelled images with a correct prediction, or None without labels.
     """
 
     images: int
@@ -44,16 +44,16 @@ class SetQuality:
 def evaluate_set(
     network: BenchNetwork, file: Path, bench_set: BenchSet, fit_indices: Sequence[int]
 ) -> SetQuality:
-    """Return what a model loses on a set, without the images that it was calibrated on.
+    """Evaluate a model on a set, without its calibration images.
 
     Args:
         network: The network.
-        file: What a method wrote: a calibration, an ONNX or a TFLite model.
+        file: The file that a method wrote: a calibration, an ONNX or a TFLite model.
         bench_set: The set.
-        fit_indices: Places of the calibration images in the set that they were drawn from.
+        fit_indices: Indices of the calibration images in the set that they were drawn from.
 
     Raises:
-        UnrunnableFileError: The runtime does not run it.
+        UnrunnableFileError: The runtime cannot run the file.
     """
     keep = np.ones(len(bench_set.images), bool)
     if bench_set.has_fit_images:
@@ -64,7 +64,7 @@ def evaluate_set(
     quality = output_quality.measure_quality(output, expected, outputs_found, None)
     labelled = (classes := bench_set.classes[keep]) >= 0
     if quality.cosine is None or quality.least_cosine is None or quality.agreement is None:
-        raise SystemExit(f"{network.name} decides nothing among classes")
+        raise SystemExit(f"{network.name} has no output of class scores")
     return SetQuality(
         len(expected),
         (1 - quality.cosine) * 1e4,
@@ -91,8 +91,8 @@ def _make_runner(network: BenchNetwork, file: Path) -> RunImages:
             return _make_onnx_runner(network, file)
         case ".tflite":
             return _make_tflite_runner(network, file)
-        case other:
-            raise SystemExit(f"nothing runs {other} files")
+        case suffix:
+            raise SystemExit(f"cannot run {suffix} files")
 
 
 def _make_tcc_runner(network: BenchNetwork, file: Path) -> RunImages:
@@ -104,10 +104,10 @@ def _make_tcc_runner(network: BenchNetwork, file: Path) -> RunImages:
 
 
 def _make_onnx_runner(network: BenchNetwork, file: Path) -> RunImages:
-    # After tcc, which switches its telemetry off.
+    # import after tcc, which switches its telemetry off
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
-    # What saturates on processors without VNNI is no fault of a calibration.
+    # Saturation on processors without VNNI is not a fault of the calibration.
     session = onnxruntime_session.create_session(file.read_bytes(), exact_products=True)
     name = network.source.name
 
@@ -163,18 +163,18 @@ def _dequantize_output(codes: NDArray[Any], tensor: dict[str, Any]) -> NDArray[n
 
 
 def read_loss_interval(network: BenchNetwork, file: Path) -> tuple[float, float] | None:
-    """Return between what losses the mean of unseen images lies, as a calibration states it.
+    """Return the interval of the mean loss on unseen images that a calibration states.
 
-    They are in the unit of `SetQuality.loss`; None where a file states nothing.
+    The unit is that of `SetQuality.loss`. None if the file states no interval.
     """
     if file.suffix != ".json":
         return None
     (output, *_) = output_comparison.get_inference_outputs(network.model)
-    # Calibrations of older versions state nothing.
+    # Calibrations of older versions state no interval.
     expected = getattr(calibration_document.read_document(file), "expected", {}).get(output.name)
     return expected and (expected.low * 1e4, expected.high * 1e4)
 
 
 def to_record(quality: SetQuality) -> dict[str, Any]:
-    """Return it as JSON has it."""
+    """Return the quality as a JSON record."""
     return asdict(quality)

@@ -1,4 +1,4 @@
-"""What `calibration.py` measured, over all draws: as one document, and as tables of a page."""
+"""Summarize the results of `calibration.py` over all draws, as JSON and as tables of a page."""
 
 import json
 import statistics
@@ -10,13 +10,13 @@ from typing import Any
 from tcc.compiler.quant.methods import METHODS
 
 BASE_METHOD = "minmax"
-"""Our method that the others' losses are compared with, draw by draw."""
+"""The base method; the others' losses are compared with its loss in the same draw."""
 START, END = "<!-- calibration: measured -->", "<!-- calibration: end -->"
 Record = dict[str, Any]
 
 
 def read_report(folder: Path) -> Record:
-    """Return what the results below a folder say: by network, method and set."""
+    """Return a summary of the results below a folder, by network, method and set."""
     cells: dict[str, dict[str, dict[str, Record]]] = defaultdict(lambda: defaultdict(dict))
     for path in sorted((folder / "results").glob("*/*/*.json")):
         network, method, draw = path.parent.parent.name, path.parent.name, path.stem
@@ -48,7 +48,7 @@ def _summarize_method(trials: Mapping[str, Record], base: Mapping[str, Record]) 
             summary[name] = round(statistics.median(trial[name] for trial in complete.values()), 2)
         names = list(next(iter(complete.values()))["sets"])
         summary["sets"] = {name: _summarize_set(name, complete, base) for name in names}
-        # What a calibration states is of images like its own.
+        # A calibration states the loss for images like its own.
         summary["sets"][names[0]] |= _summarize_intervals(names[0], complete)
     return summary
 
@@ -78,7 +78,7 @@ def _summarize_set(name: str, trials: Mapping[str, Record], base: Mapping[str, R
 
 
 def _summarize_intervals(name: str, trials: Mapping[str, Record]) -> Record:
-    """Return how often the stated interval has the loss that was measured, and how wide it is."""
+    """Return how often the stated interval contains the measured loss, and its relative width."""
     pairs = [(trial["sets"][name]["loss"], trial.get("stated")) for trial in trials.values()]
     bounded = [(loss, *bounds) for loss, bounds in pairs if bounds]
     if not bounded:
@@ -91,7 +91,7 @@ def _summarize_intervals(name: str, trials: Mapping[str, Record]) -> Record:
 
 
 def summarize_costs(pairs: Sequence[Mapping[str, Record]]) -> Record:
-    """Return medians of a method's costs, and of their ratios to the peer's of the same turn."""
+    """Return medians of a method's costs, and of their ratios to the base peer's adjacent run."""
     summary: Record = {}
     for name in ("cpu_s", "peak_mb"):
         summary[name] = round(statistics.median(pair["own"][name] for pair in pairs), 2)
@@ -109,17 +109,17 @@ def _round_number(number: Any) -> Any:
 
 
 def write_tables(page: Path, report: Record) -> None:
-    """Write tables between the marks of a page.
+    """Write the tables between the markers of a page.
 
     Raises:
-        ValueError: The page has no such marks.
+        ValueError: The page has no such markers.
     """
     text = page.read_text()
     text_above, _, text_below = text.partition(START)
     _, mark, text_behind = text_below.partition(END)
     if not mark:
-        raise ValueError(f"{page.name} has no {START} and {END}")
-    # Of networks that no method of ours was measured on, there is nothing to compare with.
+        raise ValueError(f"{page.name} has no markers {START} and {END}: add them")
+    # Skip networks without a result of the base method: there is nothing to compare with.
     both = {
         n: summary for n, summary in report["networks"].items() if BASE_METHOD in summary["methods"]
     }
@@ -129,14 +129,14 @@ def write_tables(page: Path, report: Record) -> None:
 
 
 def _list_methods(report: Record) -> list[str]:
-    """Return the names of all methods, ours first."""
+    """Return the names of all methods, tcc's first."""
     tcc_methods = [method.name for method in reversed(METHODS)]
     measured = {name for summary in report["networks"].values() for name in summary["methods"]}
     return [*(name for name in tcc_methods if name in measured), *sorted(measured - {*tcc_methods})]
 
 
 def _format_losses(report: Record) -> Iterator[str]:
-    """Yield the table of losses, mean and worst draw: networks and sets down, methods across."""
+    """Yield the table of losses, mean and worst draw: a row per set, a column per method."""
     names = _list_methods(report)
     yield f"| network, images | {' | '.join(names)} |"
     yield "|---" * (len(names) + 1) + "|"
@@ -156,7 +156,7 @@ def _format_loss(set_summary: Record | None) -> str:
 
 
 def _format_methods(report: Record) -> Iterator[str]:
-    """Yield the table of methods: the worst and the mean over networks, on their own images."""
+    """Yield the table of methods: worst and mean values over the networks' own images."""
     heads = ("least cosine", "agreement", "accuracy lost", "CPU seconds", "peak MB", "draws")
     yield f"| | {' | '.join(heads)} |"
     yield "|---" * (len(heads) + 1) + "|"

@@ -1,7 +1,7 @@
-"""The networks and images of `calibration.py`: read from its cases, and kept ready in a folder.
+"""Read the networks and images of `calibration.py` from its cases, and cache them in a folder.
 
-Images are kept as the grey levels that a network's contract makes of them, so that every method
-reads the same files, none of which it has to resize.
+Images are stored as the pixels that a network's preprocessing resizes them to. So every method
+reads the same files, and none has to resize them.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class BenchNetwork:
-    """A network with its weights; `is_chosen` if settings were chosen by looking at it."""
+    """A network with its weights; `is_chosen` if it influenced the choice of settings."""
 
     name: str
     spec: Spec
@@ -45,37 +45,37 @@ class BenchNetwork:
 
     @property
     def source(self) -> Input:
-        """Its input."""
+        """The network's input."""
         return self.spec.graph.inputs[0]
 
     @property
     def contract(self) -> Preprocess:
-        """What its images go through; pixels are colours, red first."""
+        """The preprocessing of the input; pixels are RGB."""
         contract = self.source.preprocess
         if contract is None or contract.color != "rgb":
-            raise SystemExit(f"{self.name} takes no colour images")
+            raise SystemExit(f"{self.name} does not take colour images")
         return contract
 
     @property
     def model(self) -> Model:
-        """The network as written, in floats."""
+        """The fp32 model of the spec."""
         weight_source = pipeline.read_weights(self.weights, self.spec.graph)
         return Model(self.spec.graph, weight_source.tensors)
 
     @property
     def key(self) -> str:
-        """What changes where its outputs do."""
+        """A hash that changes with the outputs."""
         parts = (self.spec.digest.encode(), repr(self.settings).encode(), self.weights.read_bytes())
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class BenchSet:
-    """Images of one set, and what the float model says of them.
+    """The images of one set, with the float model's outputs.
 
-    `images` is uint8 (images, height, width, 3), `classes` the place of each image's label among
-    the outputs, -1 where there is none. `has_fit_images` says that calibration images are drawn
-    from it, or from the set that it was made of: the others of it judge.
+    `images` is uint8 (images, height, width, 3). `classes` has the output index of each image's
+    label, or -1. `has_fit_images` means that calibration images are drawn from this set, or from
+    the set that it was derived from; the other images evaluate.
     """
 
     name: str
@@ -86,17 +86,17 @@ class BenchSet:
 
 
 def read_networks(path: Path, folder: Path) -> Iterator[BenchNetwork]:
-    """Yield the networks of a file of cases whose weights are here; say which are not.
+    """Yield the networks of a case file that have weights; print the others.
 
     Args:
-        path: The file, TOML.
-        folder: Where imported weights are kept.
+        path: The TOML file.
+        folder: The folder of imported weights.
     """
     for case in tomllib.loads(path.read_text())["networks"]:
         if network := _read_network(case, folder):
             yield network
         else:
-            print(f"{case['name']}: its weights are not here")
+            print(f"{case['name']}: skipped, because its weights are missing")
 
 
 def _read_network(case: Mapping[str, Any], folder: Path) -> BenchNetwork | None:
@@ -125,7 +125,7 @@ def _import_checkpoint(checkpoint: Path, spec: Spec, path: Path) -> Path:
 
 
 def prepare_sets(network: BenchNetwork, folder: Path) -> list[BenchSet]:
-    """Return the sets of a network; what takes long is done once, and kept in the folder."""
+    """Return the sets of a network; slow steps are cached in the folder."""
     folder = folder / f"{network.name}-{network.key[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     sets: dict[str, BenchSet] = {}
@@ -169,7 +169,7 @@ def _read_images(
             for i in range(len(data_set))
         )
         return np.stack(list(images)).astype(np.uint8)
-    # A stain absorbs as its density says (Beer, Lambert): light to the power of it is left.
+    # Absorption is proportional to the stain density (Beer-Lambert), so scale it by a power.
     table = np.rint(255 * (np.arange(256) / 255) ** case["density"]).astype(np.uint8)
     shifted: NDArray[np.uint8] = table[origin.images]
     return shifted
@@ -186,7 +186,7 @@ def _read_classes(network: BenchNetwork, case: Mapping[str, Any]) -> NDArray[np.
 
 
 def compute_outputs(model: Model, images: NDArray[np.uint8], *, optimised: bool = False) -> Rows:
-    """Return the first output of a float model or an integer program, for images as levels."""
+    """Return the first output of a float model or an integer program for uint8 images."""
     run = float_program.create_runner(model, optimised=optimised)
     contract = model.graph.inputs[0].preprocess
     assert contract is not None
@@ -195,24 +195,26 @@ def compute_outputs(model: Model, images: NDArray[np.uint8], *, optimised: bool 
 
 
 def draw(network: BenchNetwork, count: int, images: int, number: int) -> list[int]:
-    """Return the places of the images of a draw, of so many as there are.
+    """Return the indices of a draw's images.
 
     Raises:
-        SystemExit: There are fewer: copies would be taken once, and so cost less.
+        SystemExit: The set is too small. Repeated images would cost less, because they are cached.
     """
     if images > count:
-        raise SystemExit(f"{network.name} has {count} images: `--cases` may name others")
+        raise SystemExit(
+            f"{network.name} has only {count} images: give a larger set with `--cases`"
+        )
     return sorted(random.Random(f"{network.name} {number}").sample(range(count), images))
 
 
 def write_images(images: NDArray[np.uint8], indices: Sequence[int], folder: Path) -> Path:
-    """Return a folder with images as PNG files, which is made if it is not there."""
+    """Return a folder with images as PNG files; create it if it does not exist."""
     marker = folder.with_suffix(".complete")
     if not marker.exists():
         folder.mkdir(parents=True, exist_ok=True)
         for number, index in enumerate(indices):
             pixels = images[index].copy()
-            # An image that comes again is another file, of other contents.
+            # A repeated image gets another file with other bytes.
             pixels[0, 0, 0] ^= number // len(images)
             Image.fromarray(pixels).save(folder / f"{number:05}.png", compress_level=1)
         marker.touch()
@@ -220,7 +222,7 @@ def write_images(images: NDArray[np.uint8], indices: Sequence[int], folder: Path
 
 
 def name_tensors(lite: bytes) -> bytes:
-    """Return a TFLite file with a name for every tensor, as ai-edge-quantizer wants it."""
+    """Return a TFLite file with a name for every tensor, as ai-edge-quantizer requires."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 

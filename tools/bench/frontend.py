@@ -1,9 +1,9 @@
-"""Time the front end on a spec of many layers, beside reading its text alone.
+"""Time the front end on a spec of many layers, relative to reading its YAML text.
 
     python tools/bench/frontend.py [LAYERS]
 
-Prints JSON: medians in seconds of processor time, and the ratio of compiling a spec (text, checks,
-expansion, graph) to ruamel.yaml's own loading of the same text into plain data.
+Prints JSON: medians in seconds of CPU time, and the ratio of compiling a spec (text, checks,
+expansion, graph) to loading the same text into plain data with ruamel.yaml.
 """
 
 import json
@@ -24,7 +24,7 @@ RUNS = 7
 
 
 def measure_median_seconds(work: Callable[[], object]) -> float:
-    """Return the median processor time of several runs, in seconds."""
+    """Return the median CPU time of several runs in seconds."""
     times = []
     for _ in range(RUNS):
         begin = time.process_time()
@@ -34,7 +34,7 @@ def measure_median_seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     layers = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bench.yaml"

@@ -1,12 +1,12 @@
-"""Time of the target `host` beside ONNX Runtime's, on one core: floats, and exact integers.
+"""Time the target `host` relative to ONNX Runtime on one core: fp32 and exact int8 models.
 
     python tools/bench/host.py [--spec ddsnet ...] [--precision fp32] [--isa NAME] [--rounds 40]
 
-Prints JSON. Weights and the one noise image are random. Ours and ONNX Runtime's run in turn, round
-by round, on one thread of this process, so that what disturbs one disturbs both. Times are CPU
-time: `host` and `onnxruntime` are medians in milliseconds, `ratio` the median of each round's
-ratio, and `mean` the geometric mean of these. Before it times, it holds one's outputs against the
-other's: integers to the bit, floats within 1e-4 of the largest.
+Prints JSON. Weights and the one noise image are random. tcc's program and ONNX Runtime alternate,
+round by round, on one thread of this process, so that other load affects both. Times are CPU time:
+`host` and `onnxruntime` are medians in milliseconds, `ratio` is the median of the rounds' ratios,
+and `mean` the geometric mean of these. Before timing, the outputs are compared: int8 bit for bit,
+fp32 within 1e-4 of the largest value.
 """
 
 import argparse
@@ -44,18 +44,20 @@ from tcc.compiler.zoo import shipped
 ARM = Arm()
 HOST = next(target for target in ARM.targets if target.name == "host")
 NETWORKS = ("ddsnet", "fastnet", "mobilenet_v2", "resnet18")
-PRECISIONS = {each.name: each for each in (FP32, INT8)}
+PRECISIONS = {precision.name: precision for precision in (FP32, INT8)}
 MAX_FLOAT_ERROR = 1e-4
-"""How far floats of two programs may be apart, of the largest."""
+"""The largest allowed difference of fp32 outputs, relative to the largest output."""
 Array = NDArray[Any]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--spec", nargs="+", default=NETWORKS)
     parser.add_argument("--precision", nargs="+", default=tuple(PRECISIONS), choices=PRECISIONS)
-    parser.add_argument("--isa", help="instructions to use, in place of all that there are")
+    parser.add_argument(
+        "--isa", help="the instruction set to use; default: all that the machine has"
+    )
     parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args()
     rows = {name: dict(_measure_network(name, options)) for name in options.spec}
@@ -74,7 +76,7 @@ def main() -> None:
 def _measure_network(
     name: str, options: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield the figures of a network at each precision."""
+    """Yield the results of a network at each precision."""
     graph = load(shipped.find_spec(name, make_file_span(name)), {}).graph
     model = Model(graph, pipeline.create_random_weights(graph).tensors)
     for precision_name in options.precision:
@@ -103,7 +105,7 @@ def _measure_precision(
     tcc_outputs, peer_outputs = (run() for run in runs)
     difference = float(np.abs(tcc_outputs - peer_outputs).max() / np.abs(peer_outputs).max())
     if difference > (0 if precision.integer else MAX_FLOAT_ERROR):
-        raise SystemExit(f"{model.graph.name}, {precision.name}: outputs are {difference} apart")
+        raise SystemExit(f"{model.graph.name}, {precision.name}: outputs differ by {difference}")
     times = [[_measure_milliseconds(run) for run in runs] for _ in range(options.rounds)]
     host, runtime = (statistics.median(column) for column in zip(*times, strict=True))
     low, ratio, high = statistics.quantiles([a / b for a, b in times], n=4)
@@ -120,7 +122,7 @@ def _measure_milliseconds(run: Callable[[], Array]) -> float:
 def _load_library(
     model: Model, precision: Precision, folder: Path, tensor: Array, isa: str | None
 ) -> Callable[[], Array]:
-    """Return a run of our library on an input."""
+    """Return a function that runs tcc's library on an input."""
     artifact = ARM.emit(HOST, model, precision)
     (path,) = (p for p in artifact.files if p.endswith(".so"))
     (folder / path).write_bytes(artifact.files[path])
@@ -131,14 +133,14 @@ def _load_library(
     create.restype, create.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_size_t)
     run_library.argtypes = (ctypes.c_void_p,) * 3
     if isa and library[f"{name}_set_isa"](isa.encode()):
-        raise SystemExit(f"{isa}: this machine has no such instructions")
+        raise SystemExit(f"{isa}: this machine does not have these instructions")
     instance = create(arena, len(arena))
     sizes = [model.graph.types[o.value].elements for o in model.graph.outputs]
     outputs = np.zeros(sum(sizes), np.float32)
 
     def run(_alive: object = arena) -> Array:
         if run_library(instance, tensor.ctypes.data, outputs.ctypes.data):
-            raise SystemExit(f"{name}: the library failed")
+            raise SystemExit(f"{name}: the library returned an error")
         return outputs
 
     return run
@@ -147,8 +149,8 @@ def _load_library(
 def _open_session(
     model: Model, precision: Precision, folder: Path, tensor: Array
 ) -> Callable[[], Array]:
-    """Return a run of ONNX Runtime on an input."""
-    # Each backend has precisions of its own, which their names have in common.
+    """Return a function that runs ONNX Runtime on an input."""
+    # Each backend has its own precisions; match them by name.
     peer_precision = next(
         precision_kind
         for precision_kind in RUNTIME_TARGET.precisions

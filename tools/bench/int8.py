@@ -1,11 +1,11 @@
-"""Latency and size of a network at every precision of the target `onnxruntime`, in one run.
+"""Measure latency and size of a network at every precision of the target `onnxruntime`.
 
     python tools/bench/int8.py [--spec ddsnet] [--weights FILE] [--set NAME=VALUE] [--rounds 60]
 
-Prints JSON. The forms run in turn, round by round, on one thread, so that what disturbs one
-disturbs all: `ms` is the median of a run, `low` and `high` its quartiles, `ratio` the median of
-each round's time over fp32's in that round. `cosine` is that of the first output to fp32's, on the
-one noise image that the ranges come from; without `--weights` they are random.
+Prints JSON. The precisions alternate, round by round, on one thread, so that other load affects
+all. `ms` is the median of a run, `low` and `high` its quartiles, `ratio` the median of each round's
+time relative to fp32 in that round. `cosine` compares the first output with fp32's on the one noise
+image that also calibrates. Without `--weights`, the weights are random.
 """
 
 import argparse
@@ -42,7 +42,7 @@ Array = NDArray[Any]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     options = _parse_arguments()
     settings = dict(setting.split("=", 1) for setting in options.set)
     graph = load(shipped.find_spec(options.spec, make_file_span(options.spec)), settings).graph
@@ -70,7 +70,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _make_models(model: Model) -> Mapping[str, Model]:
-    """Return what the backend is given at each precision."""
+    """Return the model that the backend gets at each precision."""
     lowered_model = passes.run(model, passes.INT8)
     program = quantize(
         lowered_model,
@@ -85,7 +85,7 @@ def _make_models(model: Model) -> Mapping[str, Model]:
 
 
 def compute_value_limits(lowered_model: Model) -> Mapping[str, tuple[float, float]]:
-    """Return the least and greatest number of each value on the noise image."""
+    """Return the minimum and maximum of each value on the noise image."""
     graph = lowered_model.graph
     outputs = tuple(Output(f"{node.name}!", node.name) for node in graph.nodes)
     tensor = make_noise_image(graph)
@@ -100,7 +100,7 @@ def compute_value_limits(lowered_model: Model) -> Mapping[str, tuple[float, floa
 
 
 def make_noise_image(graph: Graph) -> Array:
-    """Return one noise image as the graph takes it."""
+    """Return one noise image as an input tensor of the graph."""
     source = graph.inputs[0]
     channels, *size = source.type.shape
     levels = np.random.default_rng(0).integers(0, 256, (*size, channels), np.uint8)
@@ -110,7 +110,7 @@ def make_noise_image(graph: Graph) -> Array:
 
 
 def _measure_models(models: Mapping[str, Model], folder: Path, rounds: int) -> dict[str, Any]:
-    """Return size, nearness to fp32, and times of each precision."""
+    """Return size, cosine to fp32, and times of each precision."""
     sessions, feeds, sizes = {}, {}, {}
     for precision in TARGET.precisions:
         name, model = precision.name, models[precision.name]

@@ -1,7 +1,7 @@
-"""A fused graph of ours as ncnn's two files: what ncnn's own tools would make of it.
+"""Write a fused graph as ncnn's two files, equivalent to the output of ncnn's own tools.
 
-Activations are fused into what they follow. As integers, convolutions and linear layers are int8,
-with scales from the weights, and activations reach from -6 to 6: speed does not depend on that.
+Activations are fused into the preceding layers. In int8, convolutions and linear layers have scales
+from the weights, and activations a range from -6 to 6: speed does not depend on it.
 """
 
 import struct
@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 @dataclass
 class NcnnLayer:
-    """A layer with the values that it reads and gives; `weight` and `bias` of what has them."""
+    """A layer with its input and output values; `weight` and `bias` if it has them."""
 
     kind: str
     inputs: list[str]
@@ -34,14 +34,14 @@ class NcnnLayer:
     weight: Array | None = None
     bias: Array | None = None
     constant_bytes: bytes = b""
-    """Weights of layers that are the same in every form."""
+    """Weights of layers that are equal in every form."""
 
 
 def write_files(model: Model, *, integers: bool) -> tuple[str, bytes]:
-    """Return the text that describes the network, and its weights.
+    """Return the text of the network description, and the bytes of its weights.
 
     Raises:
-        ValueError: It has an operation that is not known here.
+        ValueError: The network has an unsupported operation.
     """
     ncnn_layers = list_layers(model)
     uses = Counter(blob for layer in ncnn_layers for blob in layer.inputs)
@@ -73,7 +73,7 @@ def write_files(model: Model, *, integers: bool) -> tuple[str, bytes]:
 
 
 class _BlobNames:
-    """Short names of values, and of the parts into which those are split that several read."""
+    """Assigns short names to values, and to the parts of a value with several readers."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -109,7 +109,7 @@ def _feeds_int8_only(ncnn_layers: Sequence[NcnnLayer], blob: str) -> bool:
 
 
 def _pack_weights(layer: NcnnLayer, integers: bool, requantised: bool) -> bytes:
-    """Return a layer's weights, and have its parameters say of which form they are."""
+    """Return a layer's weights; set the parameters that state their form."""
     if layer.weight is None:
         return layer.constant_bytes
     bias = b"" if layer.bias is None else layer.bias.astype("<f4").tobytes()
@@ -131,10 +131,10 @@ def _pack_weights(layer: NcnnLayer, integers: bool, requantised: bool) -> bytes:
 
 
 def list_layers(model: Model) -> list[NcnnLayer]:
-    """Return the layers of a network, activations fused.
+    """Return the layers of a network, with fused activations.
 
     Raises:
-        ValueError: It has an operation that is not known here.
+        ValueError: The network has an unsupported operation.
     """
     graph = model.graph
     (source,) = graph.inputs
@@ -161,7 +161,7 @@ def _make_layer(
 ) -> NcnnLayer:
     make = LAYERS.get(type(node.op))
     if make is None:
-        raise ValueError(f"{node.name}: no {node.op.keyword} for ncnn")
+        raise ValueError(f"{node.name}: {node.op.keyword} is not supported for ncnn")
     tensors = [weights[name] for name in node.params]
     layer = make(LayerSite(node.op, graph.types[node.inputs[0]].shape, tensors))
     layer.inputs, layer.output = inputs, node.name
@@ -170,14 +170,14 @@ def _make_layer(
 
 @dataclass(frozen=True)
 class LayerSite:
-    """An operation, the shape of its input, and its tensors."""
+    """An operation, its input shape and its tensors."""
 
     op: Any
     shape: Sequence[int]
     tensors: Sequence[Array]
 
     def make_layer(self, kind: str, parameters: NcnnParameters, *constants: Array) -> NcnnLayer:
-        """Return a layer; what is plain stays float as integers too."""
+        """Return a layer; layers without weights stay fp32 in int8 too."""
         constant_bytes = b"".join(array.astype("<f4").tobytes() for array in constants)
         return NcnnLayer(kind, [], "", parameters, constant_bytes=constant_bytes)
 
@@ -222,7 +222,7 @@ def _make_pool(site: LayerSite) -> NcnnLayer:
 def _make_slice(site: LayerSite) -> NcnnLayer:
     start, stop, step = slice(site.op.start, site.op.stop, site.op.step).indices(site.shape[0])
     if step != 1:
-        raise ValueError("no slices with steps for ncnn")
+        raise ValueError("slices with steps are not supported for ncnn")
     return site.make_layer("Crop", {-23309: f"1,{start}", -23310: f"1,{stop}", -23311: "1,0"})
 
 
@@ -230,7 +230,7 @@ ACTIVATIONS: Mapping[type[ops.Op], NcnnParameters] = {
     ops.Relu: {9: 1},
     ops.Relu6: {9: 3, -23310: "2,0.0,6.0"},
 }
-"""What an activation is as a parameter of the layer before it."""
+"""The parameters of the preceding layer for a fused activation."""
 LAYERS: Mapping[type[ops.Op], Callable[[LayerSite], NcnnLayer]] = {
     ops.Conv: _make_conv,
     ops.Linear: _make_linear,
@@ -245,4 +245,4 @@ LAYERS: Mapping[type[ops.Op], Callable[[LayerSite], NcnnLayer]] = {
     ops.GlobalAvgPool: lambda at: at.make_layer("Pooling", {0: 1, 4: 1}),
     ops.ChannelShuffle: lambda at: at.make_layer("ShuffleChannel", {0: at.op.groups}),
 }
-"""ncnn's layer by operation."""
+"""The ncnn layer of each operation."""

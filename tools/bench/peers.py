@@ -1,6 +1,6 @@
-"""The peers of `calibration.py`: each has an environment of its own, and a program that runs in it.
+"""The peers of `calibration.py`, each with its own environment and a program that runs in it.
 
-Environments are made on first use, below a folder; nothing of this checkout's own is touched.
+Environments are created on first use in a folder. Nothing of this checkout's environment changes.
 """
 
 import hashlib
@@ -14,21 +14,20 @@ HERE = Path(__file__).resolve().parent
 GUESTS = HERE / "calibration_guests"
 CONSTRAINTS = HERE.parents[1] / "constraints.txt"
 COMPLETE = "complete"
-"""The file in an environment that says that it was made to its end."""
+"""The file that marks a completely installed environment."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationPeer:
-    """What quantises beside us.
+    """A peer quantizer.
 
     Attributes:
-        name: What reports call it.
+        name: Its name in reports.
         program: The file of `calibration_guests` that runs it.
         environment: The folder of its environment.
-        packages: What pip puts there.
-        arguments: What the program is given after the model, the images, the contract and the
-            result.
-        suffix: The ending of the models that it takes and gives.
+        packages: The packages that pip installs there.
+        arguments: The program's arguments after the model, the images, the contract and the result.
+        suffix: The suffix of its input and output models.
     """
 
     name: str
@@ -40,13 +39,13 @@ class CalibrationPeer:
 
     @property
     def key(self) -> str:
-        """What changes where its results do."""
+        """A hash that changes with the peer's results."""
         files = (GUESTS / "guest_images.py", GUESTS / self.program)
         parts = (*(file.read_bytes() for file in files), repr(self).encode())
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def prepare_python(self, environments: Path) -> Path:
-        """Return the Python of its environment, which is made if it is not there."""
+        """Return the Python of the environment; create the environment if it does not exist."""
         folder = environments / self.environment
         python = folder / "bin/python"
         if not (folder / COMPLETE).exists():
@@ -80,7 +79,7 @@ PEERS = (
     _make_onnxruntime_peer("Entropy", "QUInt8", "onnxruntime Entropy u8"),
 )
 BASE = PEERS[0]
-"""The peer whose cost others' are compared with."""
+"""The base peer for cost comparisons."""
 
 
 def _run(command: Sequence[str]) -> None:

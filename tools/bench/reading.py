@@ -1,12 +1,13 @@
-"""How quickly a set of photographs is read for training, beside Pillow's decoding alone.
+"""Time how quickly photographs are read for training, relative to Pillow's decoding.
 
     python tools/bench/reading.py [--size 1024x768] [--to 224] [--images 64] [--runs 5]
 
-Prints JSON: images a second of one thread's CPU time, medians of runs that take turns in one
-process. `decode` is `Image.open(file).convert("RGB")` and its pixels as an array, `levels` what
-`tcc train` does with each file: check, decode, resize by the contract; `set` is all of it, from the
-list of files, which are read and hashed, to the levels that training has. `ratio` is `set` over
-`decode`. The photographs are drawn: smooth colours with some noise, JPEG of quality 90.
+Prints JSON: images per second of one thread's CPU time, medians of alternating runs in one process.
+`decode` is `Image.open(file).convert("RGB")` and its pixels as an array. `levels` is the work of
+`tcc train` for each file: check, decode, resize by the preprocessing. `set` is the complete work,
+from the list of files, with reading and hashing them, to the pixels for training. `ratio` is `set`
+relative to `decode`. The photographs are synthetic: smooth colours with some noise, JPEG of quality
+90.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from tcc.compiler.train.pixel_store import DecodeOptions, decode_images
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size", default="1024x768")
     parser.add_argument("--to", type=int, default=224)
@@ -89,7 +90,7 @@ def _decode_image(path: Path) -> object:
 def _measure_rates(
     readers: dict[str, Callable[[], Sequence[object]]], images: int, runs: int
 ) -> dict[str, float]:
-    """Return images a second of CPU time by each way; the first turn of each does not count."""
+    """Return images per second of CPU time by each reader; the first run of each is a warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(runs + 1):
         for name, read_images in readers.items():

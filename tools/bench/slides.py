@@ -1,27 +1,27 @@
-"""What `tcc slide run` costs beside its parts: decoding, resizing and inference, each by itself.
+"""Compare the cost of `tcc slide run` with its parts: decoding, resizing and inference.
 
     python tools/bench/slides.py SLIDE... [--bundle DIR ...] [--workers 1 2] [--rounds 3] [--whole]
 
-Prints JSON. Without --bundle it builds the zoo's `fastnet-lung` for ONNX Runtime in fp32 and int8.
-Times are seconds of CPU, user and system, all threads and processes together, medians of the
-rounds, in each of which every case takes its turn; `load` is the machine's at the beginning and at
-the end. Of each slide and bundle:
+Prints JSON. Without `--bundle`, it builds the zoo's `fastnet-lung` for ONNX Runtime in fp32 and
+int8. Times are CPU seconds, user and system, of all threads and processes. They are medians of the
+rounds; each round runs every case once. `load` is the machine's load at the start and at the end.
+For each slide and bundle:
 
-- `parts` are what cannot be left out: reading the tiles under the kept patches, each block once;
-  scaling these to the patches' size; the network's input of each; and the runtime by itself, one
-  thread, on these;
-- `start` is the command on a slide of one white pixel: what any command costs;
-- for each number of --workers, `run` is the whole command, with its start, mask, pictures and
-  files; `ratio` is `run` less `start`, by the sum of the parts; `least` and `most` are the ratios
-  of the rounds by themselves; `wall` are seconds on the clock, `memory` the largest resident size
-  of a process in megabytes;
-- `classify` is the stage that reads and classifies: seconds on the clock, `busy` its CPU by these
-  and the cores (that of the workers' start in it), and `idle` the share of the cores' time in which
-  they had nothing to do, for whomever: with other work on the machine `busy` is less than 1 without
-  any core being `idle`.
+- `parts` are the steps that every run needs: reading the tiles under the kept patches, each block
+  once; scaling these to the patches' size; computing the network's inputs; and running the network
+  on them in one thread;
+- `start` is the command on a slide of one white pixel, which is the fixed cost of a command;
+- for each number of `--workers`, `run` is the complete command, with its start, mask, images and
+  files; `ratio` is `run` less `start`, relative to the sum of the parts; `least` and `most` are the
+  least and largest ratio of a round; `wall` is the elapsed time in seconds, `memory` the largest
+  resident size of a process in megabytes;
+- `classify` is the stage that reads and classifies patches: elapsed seconds, `busy` its CPU time
+  relative to these and the number of cores (with the start of the workers), and `idle` the share of
+  the cores' time in which they were idle. If other programs run on the machine, `busy` is less than
+  1 although no core is `idle`.
 
-`background` is the share of the grid's patches that the mask leaves out; with --whole, `saved` is
-the CPU of a run that classifies these too, less that of the run.
+`background` is the share of the grid's patches that the mask excludes. With `--whole`, `saved` is
+the CPU time of a run that classifies these too, less that of the run.
 """
 
 import argparse
@@ -50,7 +50,7 @@ from tcc.compiler.targets import devices
 
 PRECISIONS = ("fp32", "int8")
 TUMOUR = ("lung_aca", "lung_scc")
-"""What is tumour of `fastnet-lung`, where no other bundle is named."""
+"""The tumour classes of `fastnet-lung`, the default bundle."""
 MASK_MPP = 4.0
 TCC = (sys.executable, "-c", "from tcc.compiler.cli import main; main()")
 MEASURING_PROGRAM = """
@@ -63,25 +63,25 @@ def now():
         ticks = [int(n) for n in file.readline().split()[1:]]
     idle = (ticks[3] + ticks[4]) / os.sysconf("SC_CLK_TCK")
     return time.perf_counter(), sum(os.times()[:4]), idle
-def measured(*given):
-    before = now()
-    made = classify(*given)
-    found = [b - a for a, b in zip(before, now())]
+def measure_classify(*arguments):
+    start = now()
+    finished_patches = classify(*arguments)
+    seconds = [after - before for before, after in zip(start, now())]
     with open(path, "w") as file:
-        json.dump(dict(zip(("wall", "cpu", "idle"), found)), file)
-    return made
-slide_job.classify = measured
+        json.dump(dict(zip(("wall", "cpu", "idle"), seconds)), file)
+    return finished_patches
+slide_job.classify = measure_classify
 main()
 """
-"""The command, with what its stage of patches takes of the processor and of the clock."""
+"""The command, with a measurement of CPU time and elapsed time around its patch stage."""
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
 }
-"""The commands' environment: as in an installation, what they import is compiled once."""
+"""The commands' environment: imported files are compiled once, as in an installation."""
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     options = _parse_arguments()
     initial_load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
@@ -108,14 +108,18 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("slide", type=Path, nargs="+")
     parser.add_argument("--bundle", type=Path, nargs="*")
-    parser.add_argument("--tumour", nargs="*", default=TUMOUR, help="its classes of tumour")
-    parser.add_argument("--at", type=float, default=0.5, help="micrometres of a patch's pixel")
-    parser.add_argument("--mpp", type=float, help="those of the slide's")
-    parser.add_argument("--patch", type=int, default=256, help="pixels of a patch's side")
+    parser.add_argument("--tumour", nargs="*", default=TUMOUR, help="tumour classes of the bundle")
+    parser.add_argument("--at", type=float, default=0.5, help="micrometres per patch pixel")
+    parser.add_argument(
+        "--mpp", type=float, help="micrometres per slide pixel; default: those in the slide's file"
+    )
+    parser.add_argument("--patch", type=int, default=256, help="pixels per side of a patch")
     parser.add_argument("--rule", default="any", choices=("any", "wide", "paper"))
     parser.add_argument("--workers", type=int, nargs="*", default=[1])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--whole", action="store_true", help="classify the background too")
+    parser.add_argument(
+        "--whole", action="store_true", help="measure a run that classifies the background too"
+    )
     return parser.parse_args()
 
 
@@ -126,7 +130,7 @@ def _build_bundle(folder: Path, precision: str) -> Path:
 
 
 def _measure_tissue(path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Return what of a slide is background, by area and by patches."""
+    """Return the background's share of a slide, by area and by patches."""
     reader, selected = _select_patches(path, options)
     grid = reader.grid
     seconds, _ = _measure_cpu(lambda: _select_patches(path, options))
@@ -141,7 +145,7 @@ def _measure_tissue(path: Path, options: argparse.Namespace) -> dict[str, Any]:
 def _select_patches(
     path: Path, options: argparse.Namespace
 ) -> "tuple[PatchReader, np.ndarray[Any, Any]]":
-    """Return the reader of a slide's patches, and which are kept."""
+    """Return the reader of a slide's patches, and the kept patches."""
     with slide_file.open_slide(path, options.mpp) as slide:
         mpp = slide_file.get_resolution(slide)
         mask = tissue_mask.find_tissue(
@@ -153,7 +157,7 @@ def _select_patches(
 
 
 def _measure_slide(path: Path, bundles: list[Path], options: argparse.Namespace) -> dict[str, Any]:
-    """Return the figures of a slide with each bundle; in each round every case has its turn."""
+    """Return the results of a slide with each bundle; each round runs every case once."""
     everything = options.folder / "everything.png"
     with slide_file.open_slide(path, options.mpp) as slide:
         side = tissue_mask.choose_side(slide, slide_file.get_resolution(slide), MASK_MPP)
@@ -166,8 +170,8 @@ def _measure_slide(path: Path, bundles: list[Path], options: argparse.Namespace)
     }
     cases |= {f"workers {workers}": partial(run, workers=workers) for workers in options.workers}
     if options.whole:
-        cases["whole"] = partial(run, more=("--mask", everything))
-    for bundle in bundles:  # what is imported is compiled once, and not in a round
+        cases["whole"] = partial(run, extra_options=("--mask", everything))
+    for bundle in bundles:  # compile imported files before the rounds
         run(bundle, workers=max(options.workers))
     rounds_by_bundle: dict[Path, list[dict[str, dict[str, float]]]] = {
         bundle: [] for bundle in bundles
@@ -184,7 +188,7 @@ def _measure_slide(path: Path, bundles: list[Path], options: argparse.Namespace)
 def _summarize_rounds(
     rounds: list[dict[str, dict[str, float]]], options: argparse.Namespace
 ) -> Any:
-    """Return the medians of rounds."""
+    """Return the medians of the rounds."""
 
     def compute_median(case: str, name: str) -> float:
         return round(statistics.median(round_figures[case][name] for round_figures in rounds), 3)
@@ -222,9 +226,10 @@ def _run_command(
     bundle: Path, slide: Path, options: argparse.Namespace, *, mpp: float | None,
     workers: int = 1, extra_options: tuple[Any, ...] = (),
 ) -> dict[str, float]:  # fmt: skip
-    """Run `tcc slide run` in a process of its own; return what it took."""
+    """Run `tcc slide run` in its own process; return its cost."""
     tumour_options = [option for label in options.tumour for option in ("--tumour", label)]
-    rule = () if "--mask" in extra_options else ("--rule", options.rule)  # a mask's file needs none
+    # A mask file replaces the rule.
+    rule = () if "--mask" in extra_options else ("--rule", options.rule)
     with tempfile.TemporaryDirectory(dir=options.folder) as out:
         stage = Path(out) / "stage.json"
         # fmt: off
@@ -240,7 +245,7 @@ def _run_command(
         _, status, used = os.wait4(child.pid, 0)
         wall = time.perf_counter() - started
         if status:
-            raise SystemExit("`tcc slide run` failed")
+            raise SystemExit("`tcc slide run` failed; its messages are above")
         stage_figures = json.loads(stage.read_bytes())
     available_seconds = stage_figures["wall"] * (os.cpu_count() or 1)
     return {
@@ -254,7 +259,7 @@ def _run_command(
 
 
 def _measure_parts(bundle: Path, path: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Return the CPU seconds of what no run can leave out."""
+    """Return the CPU seconds of the steps that every run needs."""
     bundle_file, _ = devices.load_bundle(bundle, devices.create_signature_policy())
     contract, shape = bundle_file.input.preprocess, bundle_file.input.type.shape
     ort_session = create_session(bundle_file.model / MODEL_FILE)
@@ -274,7 +279,7 @@ def _measure_parts(bundle: Path, path: Path, options: argparse.Namespace) -> dic
 def _list_steps(
     reader: PatchReader, block: Any, contract: Any, shape: Any, ort_session: Any, source: Any
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield the parts of a block's work, in order."""
+    """Yield the steps of a block's work, in order."""
     state: dict[str, Any] = {}
     names = [output.name for output in ort_session.get_outputs()]
 
@@ -303,7 +308,7 @@ def _list_steps(
 
 
 def _measure_cpu(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the CPU seconds of all threads that some work takes, and what it gives."""
+    """Return the CPU seconds of all threads for a function call, and its result."""
     started = time.process_time()
     returned = work()
     return time.process_time() - started, returned

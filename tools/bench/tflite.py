@@ -1,10 +1,10 @@
-"""Size and latency of TFLite files beside ai-edge-quantizer's of the same network, in one run.
+"""Compare size and latency of TFLite files with ai-edge-quantizer's for the same network.
 
     python tools/bench/tflite.py [--spec ddsnet] [--set NAME=VALUE] [--rounds 30]
 
-Prints JSON. The peer is given our float file and our ranges. All files run in turn, round by round,
-in LiteRT with XNNPACK on one thread; `ratio` is the median of each round's time over fp32's in that
-round, `against` the same over the peer's file of that form. Weights are random.
+Prints JSON. The peer gets tcc's fp32 file and tcc's ranges. All files alternate, round by round, in
+LiteRT with XNNPACK on one thread. `ratio` is the median of each round's time relative to fp32's in
+that round, `against` the same relative to the peer's file of that form. Weights are random.
 """
 
 import argparse
@@ -41,12 +41,12 @@ from tcc.compiler.zoo import shipped
 BACKEND = TfLite()
 (TARGET,) = BACKEND.targets
 PEERS = {"peer dynamic": "dynamic", "peer int8": "int8"}
-"""The peer's files, and which of ours have the same form."""
+"""The peer's files, and tcc's form that each is compared with."""
 Array = NDArray[Any]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--spec", default="ddsnet")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
@@ -60,10 +60,10 @@ def main() -> None:
 
 
 def make_files(model: Model) -> Mapping[str, bytes]:
-    """Return our file of each form, and the peer's."""
+    """Return tcc's file of each form, and the peer's."""
     lowered_model = passes.run(model, passes.INT8)
     calibration = Calibration(compute_minmax_ranges(lowered_model, _compute_limits(lowered_model)))
-    # the peer gives constants that are joined to a map no scale, so its input has no border
+    # the peer sets no scale for constants concatenated to a map, so omit the input's border
     float_model = passes.run(
         model, [graph_pass for graph_pass in passes.INT8 if graph_pass.name != "raw_input"]
     )
@@ -90,7 +90,7 @@ def make_files(model: Model) -> Mapping[str, bytes]:
 
 
 def make_peer_file(model: Model, calibration: Calibration) -> bytes:
-    """Return the peer's int8 file of a ready model."""
+    """Return the peer's int8 file of a lowered model."""
     lite = _name_tensors(pack(describe_floats(model)))
     tensor_ranges = {}
     for tensor in lite.subgraphs[0].tensors:
@@ -108,7 +108,7 @@ def make_peer_file(model: Model, calibration: Calibration) -> bytes:
 
 
 def _name_tensors(content: bytes) -> Any:
-    """Return a file's objects with a name for every tensor, as the peer wants it."""
+    """Return the objects of a file with a name for every tensor, as the peer requires."""
     lite = schema.ModelT.InitFromPackedBuf(content)
     for number, tensor in enumerate(lite.subgraphs[0].tensors):
         tensor.name = tensor.name or f"constant{number}".encode()
@@ -122,7 +122,7 @@ def _pack_model(lite: Any) -> bytes:
 
 
 def _compute_limits(lowered_model: Model) -> Mapping[str, tuple[float, float]]:
-    """Return the least and greatest number of each value on one noise image."""
+    """Return the minimum and maximum of each value on one noise image."""
     graph = lowered_model.graph
     outputs = tuple(Output(f"{node.name}!", node.name) for node in graph.nodes)
     tensor = _make_noise(graph)
@@ -144,14 +144,14 @@ def _make_noise(graph: Graph) -> Array:
 
 
 def measure_files(files: Mapping[str, bytes], rounds: int) -> dict[str, Any]:
-    """Return size and times of each file."""
+    """Return the size and the times of each file."""
     runs = {name: _load_interpreter(content) for name, content in files.items()}
     times: dict[str, list[float]] = {name: [] for name in files}
     for number in range(rounds + 1):
         for name, interpreter in runs.items():
             begin = time.perf_counter()
             interpreter.invoke()
-            if number:  # the first round warms up
+            if number:  # the first round is a warm-up
                 times[name].append((time.perf_counter() - begin) * 1e3)
     rows: dict[str, Any] = {}
     for name, content in files.items():

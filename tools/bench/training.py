@@ -1,18 +1,18 @@
-"""Throughput of `tcc train` on this machine: the loop beside its step alone, and a step by hand.
+"""Measure the throughput of `tcc train`: the loop, its step, and a hand-written PyTorch step.
 
     python tools/bench/training.py [--size 128] [--batch 64] [--steps 24] [--threads 1]
 
-Prints JSON: images a second of processor time, over all threads, for DDSNet
+Prints JSON: images per second of CPU time, over all threads, for DDSNet:
 
-- `loop`: all of a step: order, augmentation as in the recipe `ddsnet-lung`, the contract's
-  arithmetic, the step, its average and metrics;
-- `step`: forward, backward, SGD and average on one batch that is ready;
+- `loop`: a complete step: order, augmentation as in the recipe `ddsnet-lung`, preprocessing,
+  the step, its average and metrics;
+- `step`: forward, backward, SGD and average on one prepared batch;
 - `plain`: the same without an average;
-- `by_hand`: the network and the step as one writes them in PyTorch, without an average.
+- `by_hand`: the network and the step in ordinary PyTorch code, without an average.
 
-After each step of the loop comes one of the others each, so that all meet the same load of the
-machine; figures are medians over the steps. `state_ms` is what it takes to write the state, every
-15 seconds and at the end: it is in none of them.
+After each step of the loop, each of the others runs once, so that other load on the machine affects
+all. Figures are medians over the steps. `state_ms` is the time to write the training state, which
+happens every 15 seconds and at the end. The other figures do not include it.
 """
 
 import argparse
@@ -48,7 +48,7 @@ CLASSES = ("ADI", "MUC", "MUS", "STR", "STU", "TUM")
 
 
 class Turns:
-    """After each step of the loop, takes the time that it took, and gives the others their turn."""
+    """After each step of the loop, records its time and runs one step of each of the others."""
 
     def __init__(self, other_steps: dict[str, Callable[[], None]]) -> None:
         self.other_steps, self.loop = other_steps, "loop"
@@ -56,7 +56,7 @@ class Turns:
         self._begin = time.process_time()
 
     def report_step(self, completed_steps: int, total: int) -> None:
-        """Hear of a step."""
+        """Record the time of a step."""
         del completed_steps, total
         self.seconds[self.loop].append(time.process_time() - self._begin)
         for name, work in self.other_steps.items():
@@ -64,11 +64,11 @@ class Turns:
         self._begin = time.process_time()
 
     def report_epoch(self, metrics: EpochMetrics, epochs: int) -> None:
-        """Hear of an epoch."""
+        """Ignore the end of an epoch."""
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name, default in (("size", 128), ("batch", 64), ("steps", 24), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -100,7 +100,7 @@ def _measure_loop(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     )
     run = _make_run(options, loop_recipe, folder / "state")
     run.run(turns)
-    # The first steps make kernels.
+    # The first steps compile kernels.
     times = {
         name: statistics.median(step_seconds[2:]) for name, step_seconds in turns.seconds.items()
     }

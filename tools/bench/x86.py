@@ -1,12 +1,12 @@
-"""Time of integers relative to floats on the runtimes of x86, for every network of the zoo.
+"""Time int8 relative to fp32 on the runtimes of x86, for every network of the zoo.
 
     python tools/bench/x86.py [NETWORK ...] [--rounds 15] [--docs]
 
-Prints JSON, and with `--docs` writes what it measured into the table of docs/measuring.md, where
-columns of the other kind of processor, and rows of other networks, stay. Both
-forms of a network run in turn, round by round, on one thread; each time is the processor's own of
-this process, and a ratio the median of the rounds' ratios, so that other work beside it counts for
-little. Weights are random; ranges are those of one noise image.
+Prints JSON. `--docs` writes the results to the table of docs/measuring.md; the columns of the other
+kind of processor and the rows of other networks do not change. Both forms of a network alternate,
+round by round, on one thread. Times are CPU times of this process, and a ratio is the median of the
+rounds' ratios, so that other load has little effect. Weights are random, and one noise image
+calibrates.
 """
 
 import argparse
@@ -50,7 +50,7 @@ InferenceRun = Callable[[], object]
 
 
 def main() -> int:
-    """Measure, print, and write the page's table if asked."""
+    """Measure, print, and update the page's table with `--docs`."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     network_names = sorted(shipped.list_specs())
     parser.add_argument("networks", nargs="*", metavar="NETWORK")
@@ -79,7 +79,7 @@ def main() -> int:
 
 
 def update_page(page: str, figures: Mapping[str, Any], kind: str) -> str:
-    """Return the page with what was found on one kind of processor in its table."""
+    """Return the page with the results for one kind of processor in its table."""
     head, _, text_below = page.partition(BEGIN)
     old_table, _, behind = text_below.partition(END)
     titles, *rows = (
@@ -151,13 +151,13 @@ def _make_float_model(backend: Any, model: Model) -> Model:
 
 
 def _measure_times(runs: Mapping[str, InferenceRun], rounds: int) -> dict[str, float]:
-    """Return the median milliseconds of each form, and how integers compare."""
+    """Return the median milliseconds of each form, and the ratio of int8 to fp32."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 2):
         for name, run in runs.items():
             begin = time.process_time()
             run()
-            if number > 1:  # the first rounds warm up
+            if number > 1:  # the first rounds are a warm-up
                 times[name].append((time.process_time() - begin) * 1e3)
     pairs = zip(times["int8"], times["fp32"], strict=True)
     row = {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
@@ -167,7 +167,7 @@ def _measure_times(runs: Mapping[str, InferenceRun], rounds: int) -> dict[str, f
 
 
 def format_table(cells_by_network: Mapping[str, Mapping[str, str]]) -> str:
-    """Return the page's table, of cells by network and column; what was not measured is a dash."""
+    """Return the page's table, of cells by network and column; missing cells have a dash."""
     lines = [f"| int8 over fp32 | {' | '.join(COLUMNS)} |", "|---" * (1 + len(COLUMNS)) + "|"]
     for name, row in sorted(cells_by_network.items()):
         lines.append(f"| {name} | {' | '.join(row.get(column, '-') for column in COLUMNS)} |")

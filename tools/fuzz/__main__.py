@@ -1,13 +1,13 @@
-"""Feed hostile inputs to every way into `tcc`, and count the answers that are no answer.
+"""Feed hostile inputs to every `tcc` interface, and count the failures.
 
-    python tools/fuzz                         every front, as many cases as each names
+    python tools/fuzz                         all fronts, with the default number of cases
     python tools/fuzz specs onnx --share 0.1  two fronts, a tenth of their cases
     python tools/fuzz specs --seed 7 --only 312 --keep build/fuzz  one case
 
-A case fails where the command ends with exit code 1 or by a signal, prints a traceback, takes more
-than 20 s of processor time or 1 GB of memory, or where the front's own check finds its result
-wrong. The same seed makes the same cases. Exits with 1 where any case fails, and with 130 and what
-was counted until then where Ctrl-C or SIGTERM stops it.
+A case fails if the command exits with code 1 or by a signal, prints a traceback, or takes more than
+20 s of CPU time or 1 GB of memory. It also fails if the front's own check rejects the result. The
+same seed generates the same cases. Exits with 1 if a case fails. Ctrl-C or SIGTERM stops the run:
+it prints the counts so far and exits with 130.
 """
 
 import argparse
@@ -31,18 +31,18 @@ from fronts import FRONTS
 from judge import check_outcome
 
 MAX_PRINTED = 20
-"""Failures that are printed of each front."""
+"""The maximum number of printed failures per front."""
 
 
 def generate_cases(front: Front, seed: int, share: float) -> Iterator[tuple[int, Case]]:
-    """Yield the cases of a front with their numbers; each depends on its number and seed alone."""
+    """Yield the numbered cases of a front; a case depends only on its number and the seed."""
     for number in range(max(1, round(front.count * share))):
         yield number, front.make(Random(f"{front.name} {seed} {number}"))
 
 
 @dataclass
 class Tally:
-    """What is counted of a front; `next` is the case that is not counted yet."""
+    """The counts of a front; `next` is the first case that is not counted yet."""
 
     front: str
     codes: Counter[int] = field(default_factory=Counter)
@@ -53,7 +53,7 @@ class Tally:
     start: float = field(default_factory=time.monotonic)
 
     def to_document(self) -> dict[str, Any]:
-        """Return what to say of it."""
+        """Return the counts as a JSON document."""
         return {
             "front": self.front,
             "cases": self.codes.total(),
@@ -66,12 +66,12 @@ class Tally:
         }
 
     def print_summary(self) -> None:
-        """Print it in a line."""
+        """Print the counts in one line."""
         summary = {key: figure for key, figure in self.to_document().items() if key != "failures"}
         print(json.dumps(summary | {"failed": len(self.failures)}), flush=True)
 
     def add(self, number: int, case: Case, outcome: Outcome, wrong: str) -> None:
-        """Count how a case ended, and print what is wrong with it, if anything."""
+        """Count the outcome of a case; print its failure, if any."""
         self.codes[outcome.code] += 1
         self.slowest = max(self.slowest, outcome.seconds)
         self.largest = max(self.largest, outcome.peak)
@@ -89,7 +89,7 @@ class Tally:
 
 
 def run_front(front: Front, options: argparse.Namespace, tally: Tally, base_folder: str) -> None:
-    """Run the cases of a front in folders of `base_folder`, and count them."""
+    """Run and count the cases of a front in subfolders of `base_folder`."""
     front.warm()
     for number, case in generate_cases(front, options.seed, options.share):
         if number < options.start or options.only not in {None, number}:
@@ -109,39 +109,42 @@ def run_front(front: Front, options: argparse.Namespace, tally: Tally, base_fold
 
 
 def main() -> int:
-    """Run the fronts that the command line names."""
+    """Run the selected fronts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     names = [front.name for front in FRONTS]
     parser.add_argument(
-        "fronts", nargs="*", metavar="front", help=f"{', '.join(names)}; all if none is named"
+        "fronts", nargs="*", metavar="front", help=f"{', '.join(names)}; default: all"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--share", type=float, default=1.0, help="share of each front's cases")
-    parser.add_argument("--only", type=int, help="the number of one case")
-    parser.add_argument("--start", type=int, default=0, help="the number of the first case")
-    parser.add_argument("--keep", help="a folder in which the files of failed cases are kept")
-    parser.add_argument("--json", help="a file to write the counts to")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="share of each front's cases to run"
+    )
+    parser.add_argument("--only", type=int, help="run only the case with this number")
+    parser.add_argument("--start", type=int, default=0, help="run the cases from this number on")
+    parser.add_argument("--keep", help="folder where the files of failed cases are kept")
+    parser.add_argument("--json", help="file to write the counts to")
     options = parser.parse_args()
     if unknown := set(options.fronts) - set(names):
-        parser.error(f"there is no front {', '.join(sorted(unknown))}")
+        parser.error(f"unknown front: {', '.join(sorted(unknown))}")
     if options.keep:
         Path(options.keep).mkdir(parents=True, exist_ok=True)
     tallies: list[Tally] = []
-    # What some cases let run is not to be let run by the user's own commands.
+    # Some cases trust bundles; keep that trust separate from the user's own.
     base_folder = tempfile.TemporaryDirectory(prefix="tcc-fuzz-", ignore_cleanup_errors=True)
     os.environ["XDG_STATE_HOME"] = f"{base_folder.name}/state"
-    os.environ["TCC_CACHE_LIMIT"] = "0"  # each build is to be one
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run without a terminal is stopped
+    os.environ["TCC_CACHE_LIMIT"] = "0"  # disable the cache, so that each build really runs
+    # A run without a terminal stops like one with Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for front in FRONTS:
             if not options.fronts or front.name in options.fronts:
                 tallies.append(Tally(front.name))
                 run_front(front, options, tallies[-1], base_folder.name)
                 tallies[-1].print_summary()
-    except KeyboardInterrupt:  # what was counted until then is not lost
+    except KeyboardInterrupt:  # keep the counts so far
         for tally in tallies[-1:]:
             tally.print_summary()
-        print("stopped: go on with --start and what `next` says", file=sys.stderr)
+        print("stopped: continue with --start and the printed value of `next`", file=sys.stderr)
         return 130
     finally:
         if options.json:

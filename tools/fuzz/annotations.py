@@ -1,4 +1,4 @@
-"""Annotations and stored results of slides, whole and changed: `slide patches`, `view`, `eval`."""
+"""Fuzz slide annotations and stored results, valid and changed: `slide patches`, `view`, `eval`."""
 
 import atexit
 import json
@@ -12,16 +12,16 @@ from random import Random
 from case import Case, Front, Outcome
 
 SIDE, SPAN = 64, 8
-"""Pixels of a slide's side, and of a patch's."""
+"""Pixels per side of a slide and of a patch."""
 NUMBERS = (
     "0", "1", "63", "-1", "1e9", "1e999", "-0.0", "1_0", " 1", "nan", "NaN", "Infinity", "0x10",
     "\u0663", "1,5", "", "1" * 5000, "1e-400", "[]", "null", "true", "1.", ".5", "+1",
 )  # fmt: skip
-"""What stands for a number in a changed file."""
+"""Replacements for numbers in a changed file."""
 CLASSES = ("Tumor", "normal", "_2", "Exclusion", "", "Necrosis", "\ud800", "x" * 300, "\x1b[31m")
 JSON_TOKENS = ("null", "[]", "{}", "3", '"x"', "-1", "1e400", "true", "NaN", "[[[[[[]]]]]]", "0.5")
 MANY = 200_000
-"""How often a part is repeated in a file that is large."""
+"""The number of repetitions of a part in a large file."""
 
 
 @cache
@@ -81,7 +81,7 @@ def _write_xml(numbers: Random, is_damaged: bool) -> str:
 
 
 def _apply_change(numbers: Random, text: str) -> bytes:
-    """Return a text that is cut, edited, or blown up somewhere."""
+    """Return a text that is cut, edited or enlarged at a random place."""
     content = text.encode(errors="surrogatepass")
     at = numbers.randrange(len(content) + 1)
     end = min(len(content), at + numbers.choice((0, 1, 3, 30)))
@@ -121,14 +121,16 @@ def _make_annotation_case(numbers: Random) -> Case:
 
 def _make_name_check(name: str) -> Callable[[Outcome, Path], str]:
     def check(outcome: Outcome, _: Path) -> str:
-        return "" if outcome.code != 2 or name in outcome.err else "the message names no file"
+        return (
+            "" if outcome.code != 2 or name in outcome.err else "the message does not name the file"
+        )
 
     return check
 
 
 @cache
 def _make_slide_result() -> dict[str, bytes]:
-    """Return a result that `slide run` writes, once."""
+    """Return a result of `slide run`; it is generated once."""
     import subprocess
     import sys
 
@@ -181,7 +183,7 @@ def _make_result_case(numbers: Random) -> Case:
 
 
 def _check_table(outcome: Outcome, folder: Path) -> str:
-    """Say what is wrong where a line of a table that is there twice, or none, is accepted."""
+    """Return a failure if a table with a duplicate or missing line is accepted."""
     table = (folder / "r/s/patches.csv").read_bytes().splitlines()
     original_table = _make_slide_result()["patches.csv"].splitlines()
     accepted = outcome.code in (0, 3)

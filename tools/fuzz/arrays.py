@@ -1,4 +1,4 @@
-"""`.npz` files: whole, of any type and shape, with headers that lie, and bombs."""
+"""Generate `.npz` files: valid, of any type and shape, with false headers, and bombs."""
 
 import io
 import struct
@@ -69,7 +69,7 @@ def _format_header(kind: str, order: str, shape: str) -> bytes:
 
 
 def _make_bomb(numbers: Random) -> bytes:
-    """Return a small file of an array, or of a header, of very many zeros."""
+    """Return a small file that decompresses to an array or a header of very many zeros."""
     count = numbers.choice((1 << 24, 1 << 28))
     if numbers.random() < 0.5:
         return _write_zip(numbers, b"\x93NUMPY\2\0" + struct.pack("<I", count) + bytes(count))

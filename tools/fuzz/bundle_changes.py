@@ -1,4 +1,4 @@
-"""What is done to a bundle: to its manifest, to its files, and to its artifact."""
+"""Change a bundle: its manifest, its files and its artifact."""
 
 import hashlib
 import json
@@ -56,12 +56,12 @@ PROGRAMS = (
     DESCRIBED + "os.fork() or __import__('time').sleep(30)",
 )
 RARE = ("import time; time.sleep(300)",)
-"""Each of these takes its time to be found out."""
+"""Rare programs, because the test waits for each to time out."""
 
 
 @dataclass
 class EditedBundle:
-    """An edited bundle: its folder, where others are, and its manifest as plain data, if it is."""
+    """An edited bundle: its folder, that of other bundles, and its manifest if it is valid JSON."""
 
     folder: Path
     other_bundles: Path
@@ -70,16 +70,16 @@ class EditedBundle:
     paths: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Read the manifest, and which files there are."""
+        """Read the manifest and list the files."""
         self.manifest = json.loads((self.folder / "manifest.json").read_bytes())
         self.paths = [file["path"] for file in self.manifest["files"]]
 
     def choose_path(self, numbers: Random) -> Path:
-        """Return the place of one of the files."""
+        """Return the path of a random file."""
         return self.folder / numbers.choice(self.paths)
 
     def finish(self, numbers: Random) -> None:
-        """Write the manifest: mostly as a forger would, with hashes and the seal made anew."""
+        """Write the manifest, usually with new hashes and a new seal, as a forger would."""
         if numbers.random() < 0.85:
             with suppress(Exception):
                 self._hash()
@@ -114,7 +114,7 @@ def _walk_keys(node: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _choose_key(bundle: EditedBundle, numbers: Random) -> tuple[Any, Any]:
-    """Return one place of the manifest, each key as likely at the top as deep down."""
+    """Return a random place of the manifest; top-level keys are as likely as nested ones."""
     locations = list(_walk_keys(bundle.manifest)) or [({"x": 1}, "x")]
     keys = sorted({str(key) for _, key in locations})
     key_text = numbers.choice(keys)
@@ -146,7 +146,7 @@ def _swap_values(bundle: EditedBundle, numbers: Random) -> None:
 
 
 def _scale_number(bundle: EditedBundle, numbers: Random) -> None:
-    """Scale a number: shapes, sizes, tolerances."""
+    """Scale a number: a shape, a size or a tolerance."""
     locations = [
         (container, key)
         for container, key in _walk_keys(bundle.manifest)
@@ -258,7 +258,7 @@ def _add_file(bundle: EditedBundle, numbers: Random) -> None:
 
 
 def _replace_artifact(bundle: EditedBundle, numbers: Random) -> None:
-    """Put another model in the place of the bundle's, or damage it."""
+    """Replace the bundle's artifact with another model, or damage it."""
     model_paths = [path for path in bundle.paths if path.startswith("model/")]
     path = bundle.folder / numbers.choice(model_paths)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Parts of one bundle in the place of another's, and bundles of older forms."""
+"""Replace parts of a bundle with those of another one, and generate bundles of older formats."""
 
 import json
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from bundle_changes import EditedBundle
 
 
 def _choose_other_bundle(bundle: EditedBundle, numbers: Random) -> Path:
-    """Return the folder of another bundle, which was built as this one was."""
+    """Return the folder of another bundle from the same builds."""
     return numbers.choice(
         sorted(path.parent for path in bundle.other_bundles.glob("*/manifest.json"))
     )
 
 
 def _copy_files(bundle: EditedBundle, numbers: Random) -> None:
-    """Put files of another bundle in the place of those of the same path: one, or all of a kind."""
+    """Replace files with another bundle's files of the same path: one, or all of a kind."""
     donor = _choose_other_bundle(bundle, numbers)
     common = [path for path in bundle.paths if (donor / path).is_file()]
     kind = numbers.choice(("one", "model/", "goldens/", "graph/", ""))
@@ -29,7 +29,7 @@ def _copy_files(bundle: EditedBundle, numbers: Random) -> None:
 
 
 def _replace_part(bundle: EditedBundle, numbers: Random) -> None:
-    """Take a part of the manifest from another bundle, or all of it."""
+    """Replace a part of the manifest, or all of it, with another bundle's."""
     with suppress(KeyError, TypeError, AttributeError):
         other_manifest = json.loads(
             (_choose_other_bundle(bundle, numbers) / "manifest.json").read_bytes()
@@ -42,7 +42,7 @@ def _replace_part(bundle: EditedBundle, numbers: Random) -> None:
 
 
 def _replace_version(bundle: EditedBundle, numbers: Random) -> None:
-    """Make it one of an older or a newer form, or take away what proves what it is."""
+    """Change the format version to an older or newer one, or remove the proof of origin."""
     with suppress(KeyError, TypeError, AttributeError):
         match numbers.choice(("form", "seal", "proof", "precision", "tools")):
             case "form":

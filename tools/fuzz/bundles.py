@@ -1,7 +1,8 @@
-"""Bundles that somebody edited: manifests, goldens, artifacts, most of them sealed anew.
+"""Fuzz edited bundles: changed manifests, goldens and artifacts, most with a new seal.
 
-What `tcc verify` lets pass keeps to what its target is allowed, and its goldens are those that the
-bundle was built with, within that; what `tcc run` gives of an untouched artifact is what it gave.
+A bundle that `tcc verify` accepts must have an allowed tolerance for its target. Its goldens must
+be the original ones within that tolerance. `tcc run` of an unchanged artifact must give the
+original outputs.
 """
 
 import atexit
@@ -45,9 +46,9 @@ BUILDS = (
     ("host", "fp32", 3),
     ("web", "fp32", 0),
 )
-"""What is edited, and how often of a dozen times; a page is only built, and killed (`kills`)."""
+"""The builds to edit, with relative frequencies. A web page is only built and killed (`kills`)."""
 CALIBRATED = {"int8": ("--data", str(get_samples_folder()), "--floor", "min_cosine=0")}
-"""What a build takes besides at a precision."""
+"""Additional build arguments by precision."""
 ALLOWED = {"fp32": 1e-4, "dynamic": 0.1, "fp16": 0.01}
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 IMAGE = "set/a/1.png"
@@ -56,7 +57,7 @@ TOOL_MISSING = 3
 
 @cache
 def build_templates() -> Path:
-    """Build the bundles, once, in a process that leaves this one as it is."""
+    """Build the bundles once, in other processes."""
     folder = Path(tempfile.mkdtemp(prefix="bundles-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "tiny.yaml").write_text(SPEC)
@@ -86,7 +87,7 @@ def _make_case(numbers: Random) -> Case:
         "show": ("show", "b", "--stage", numbers.choice(["float", "fused", "int8"])),
     }[command]
     image = (get_samples_folder() / "TUM/1.png").read_bytes()
-    # Half of those that were changed would end at a program that nobody knows.
+    # Without `--trust`, half of the changed bundles would be refused for an unknown program.
     arguments = (
         (*arguments, "--trust") if command != "show" and numbers.random() < 0.5 else arguments
     )
@@ -111,28 +112,28 @@ def _prepare_case(name: str, seed: int, folder: Path) -> None:
 
 
 def _check_verify(name: str, outcome: Outcome, folder: Path) -> str:
-    """Say what is wrong with a bundle that passed."""
+    """Return what is wrong with a bundle that `tcc verify` accepted."""
     if outcome.code:
         return ""
     manifest = json.loads((folder / "b/manifest.json").read_bytes())
     cases, files = manifest["goldens"]["cases"], {f["path"]: f for f in manifest["files"]}
     inputs = [files[case["image"] or case["tensor"]]["sha256"] for case in cases]
     if len(set(inputs)) < 2 or len(set(inputs)) < len(inputs):
-        return f"{len(cases)} goldens, {len(set(inputs))} inputs"
+        return f"{len(cases)} goldens have only {len(set(inputs))} distinct inputs"
     max_difference = ALLOWED.get(
         manifest["precision"], 0.1 if (manifest["calibration"] or {}).get("inexact") else 0
     )
     if not 0 <= manifest["goldens"]["tolerance"]["relative"] <= max_difference:
-        return "a tolerance that is not allowed"
+        return "the tolerance is outside the allowed range"
     for path, file in files.items():
         content = (folder / "b" / path).read_bytes()
         if (len(content), hashlib.sha256(content).hexdigest()) != (file["bytes"], file["sha256"]):
-            return f"{path} is another"
+            return f"{path} differs from its hash in the manifest"
     return _check_goldens(name, manifest, folder / "b", max_difference)
 
 
 def _check_goldens(name: str, manifest: dict[str, Any], folder: Path, max_difference: float) -> str:
-    """Say which golden is not one that the bundle was built with, for its image."""
+    """Return the golden that differs from the original one for the same image, if any."""
     original_manifest = json.loads((build_templates() / name / "manifest.json").read_bytes())
     original_cases = {
         (build_templates() / name / c["image"]).read_bytes(): c
@@ -146,12 +147,12 @@ def _check_goldens(name: str, manifest: dict[str, Any], folder: Path, max_differ
             a = np.fromfile(build_templates() / name / path, "<f4").astype(np.float64)
             b = np.fromfile(folder / case["outputs"][output], "<f4").astype(np.float64)
             if not np.abs(a - b).max() <= 2 * max_difference * max(1.0, np.abs(a).max()):
-                return f"golden {case['name']} is another"
+                return f"golden {case['name']} differs from the original"
     return ""
 
 
 def _check_run(name: str, outcome: Outcome, folder: Path) -> str:
-    """Say where an untouched artifact with an untouched contract gives something else."""
+    """Return a failure if an unchanged artifact and contract give another output."""
     if outcome.code:
         return ""
     template = build_templates() / name
@@ -167,12 +168,16 @@ def _check_run(name: str, outcome: Outcome, folder: Path) -> str:
         return ""
     expected = _run_template(name, (folder / IMAGE).read_bytes())
     (image,) = json.loads(outcome.out)["images"]
-    return "" if image["outputs"]["logits"]["raw"] == expected else "another answer"
+    return (
+        ""
+        if image["outputs"]["logits"]["raw"] == expected
+        else "the outputs differ from the original bundle's"
+    )
 
 
 @cache
 def _run_template(name: str, image: bytes) -> list[float]:
-    """Return what an untouched bundle gives for an image."""
+    """Return the outputs of an unchanged bundle for an image."""
     image_path = build_templates() / "image.png"
     image_path.write_bytes(image)
     arguments = ["run", str(build_templates() / name), str(image_path), "--json"]

@@ -1,4 +1,4 @@
-"""Caches that somebody else wrote to: a build out of one gives the bytes that it always gives."""
+"""Fuzz caches that somebody else changed: a build must give the same bytes from any cache."""
 
 import atexit
 import hashlib
@@ -22,7 +22,7 @@ NAME = "tiny-onnxruntime-fp32"
 
 @cache
 def _prepare_folder() -> Path:
-    """Return a folder with two bundles, the cache that both left, and the key of its seals."""
+    """Return a folder with two bundles, the cache of both builds, and the key of its seals."""
     folder = Path(tempfile.mkdtemp(prefix="caches-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "tiny.yaml").write_text(SPEC)
@@ -67,7 +67,7 @@ def _prepare_case(seed: int, folder: Path) -> None:
 def _replace_entry(
     numbers: Random, cache_file: Path, cache_files: Sequence[Path], folder: Path
 ) -> None:
-    """Change an entry, the key of the seals, or who may write to one of them."""
+    """Change an entry, the key of the seals, or the write permissions of one of them."""
     seal = folder / "xdg_state_home/tcc/seal"
     match numbers.choice(("entry", "entry", "entry", "entry", "key", "open", "link")):
         case "key":
@@ -86,7 +86,7 @@ def _replace_entry(
 
 
 def _replace_bytes(numbers: Random, content: bytes) -> bytes:
-    """Return an entry with a bit flipped, cut, or sealed as entries once were: by a hash alone."""
+    """Return an entry with a flipped bit, cut, or with the former seal, which was only a hash."""
     if not content:
         return content
     at, body = numbers.randrange(len(content)), content[32:][::-1]

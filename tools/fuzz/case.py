@@ -1,4 +1,4 @@
-"""What a front of the fuzzer makes: files and command lines, and how each may end."""
+"""Define the cases of the fuzzer: files, a command, and its allowed outcomes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,15 +6,15 @@ from pathlib import Path
 from random import Random
 
 EXPECTED = (0, 2, 3, 4)
-"""Exit codes that are an answer: done, the user's mistake, a missing tool, below the floor."""
+"""Allowed exit codes: success, wrong input, a missing tool, below the accuracy floor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a command ended: its code (negative: by that signal), streams, and what it took.
+    """How a command ended: its exit code (negative: by that signal), streams and resource use.
 
-    `seconds` is the time of processor that it and its children took, `wall` that of the clock;
-    `peak` is the largest resident memory, in bytes, beyond what the fuzzer itself holds.
+    `seconds` is the CPU time of the command and its children, `wall` the elapsed time. `peak` is
+    the largest resident memory in bytes, less that of the fuzzer itself.
     """
 
     code: int
@@ -27,11 +27,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Files by path inside a new folder, the words of a `tcc` command, and what else must hold.
+    """Files by path in a new folder, the arguments of a `tcc` command, and further conditions.
 
-    `check` gets the outcome and the folder, and returns what is wrong or an empty string: it is
-    how a front says that an accepted input must also be right. `meanwhile` is called with the
-    number of the command's process while it runs; `expected` are the exit codes that are an answer.
+    `check` gets the outcome and the folder, and returns what is wrong or an empty string. A front
+    uses it to check the result of an accepted input. `meanwhile` is called with the command's
+    process identifier while it runs. `expected` are the allowed exit codes.
     """
 
     arguments: tuple[str, ...]
@@ -44,10 +44,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """A way in: `make` draws a case from random numbers, the same case from the same numbers.
+    """An interface to fuzz: `make` generates a case from random numbers, reproducibly.
 
-    `warm` imports what the front's commands need, once, before processes fork; `count` is how many
-    cases a full run tries.
+    `warm` imports the modules of the front's commands once, before processes fork. `count` is the
+    number of cases in a full run.
     """
 
     name: str

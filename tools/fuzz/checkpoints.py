@@ -1,6 +1,6 @@
-"""Checkpoints that were damaged, or written to lie: PyTorch's two formats and safetensors.
+"""Fuzz damaged and forged checkpoints: PyTorch's two formats and safetensors.
 
-What is accepted must be right: the weights that come out are those that were written.
+If a checkpoint is accepted, the imported weights must be those that were written.
 """
 
 import json
@@ -18,37 +18,37 @@ from states import SPEC, WEIGHT_NAMES, State, make_state_dict, make_values, save
 
 
 def _check_weights(outcome: Outcome, folder: Path) -> str:
-    """Say what is wrong: a command of the file ran, or weights are not those written."""
+    """Return a failure if a command in the file ran, or the weights differ from those written."""
     import numpy as np
 
     from tcc.compiler.data import safetensors_file
 
     if (folder / "ran").exists():
-        return "the checkpoint's command ran"
+        return "a command in the checkpoint ran"
     if outcome.code or not (folder / "w.safetensors").exists():
-        return "" if outcome.code else "no weights were written"
+        return "" if outcome.code else "the import wrote no weights"
     file = safetensors_file.open_safetensors(folder / "w.safetensors")
     for name, expected in make_values().items():
         if not np.array_equal(file.read_tensor(name), expected):
-            return f"other values in {name}"
+            return f"the values of {name} differ"
     return ""
 
 
 def _check_unharmed(_: Outcome, folder: Path) -> str:
-    return "the checkpoint's command ran" if (folder / "ran").exists() else ""
+    return "a command in the checkpoint ran" if (folder / "ran").exists() else ""
 
 
 IMPORT = ("import", "net.pth", "--spec", "net.yaml", "-o", "w.safetensors", "-q")
 BUILD = ("build", "net.yaml", "--target", "onnxruntime", "--weights", "net.safetensors", "-q")
 
 
-def _make_import_case(content: bytes, exact: bool = True, **how: Any) -> Case:
+def _make_import_case(content: bytes, exact: bool = True, **options: Any) -> Case:
     files = {"net.yaml": SPEC, "net.pth": content}
-    return Case(IMPORT, files, check=_check_weights if exact else _check_unharmed, **how)
+    return Case(IMPORT, files, check=_check_weights if exact else _check_unharmed, **options)
 
 
 def _make_flipped(numbers: Random) -> Case:
-    """Flip bits; the old format has no checksums, so that its values may change."""
+    """Flip bits; the old format has no checksums, so its values may change."""
     content = bytearray(save_state(wrap_state(make_state_dict(), numbers), numbers))
     exact = content[:2] == b"PK"
     for _ in range(numbers.randint(1, 6)):
@@ -68,7 +68,7 @@ def _make_cut(numbers: Random) -> Case:
 
 
 def _make_valid(numbers: Random) -> Case:
-    """What must be accepted, and exactly."""
+    """Return a valid checkpoint, which must be imported exactly."""
     content = save_state(wrap_state(make_state_dict(), numbers), numbers)
 
     def check(outcome: Outcome, folder: Path) -> str:
@@ -78,7 +78,7 @@ def _make_valid(numbers: Random) -> Case:
 
 
 def _make_odd(numbers: Random) -> Case:
-    """Tensors that are none, or have other shapes, types or values than weights."""
+    """Return a checkpoint with entries that are not tensors, or wrong shapes, types or values."""
     import torch
 
     state = make_state_dict()
@@ -114,7 +114,7 @@ def _wrap_plainly(state: State, numbers: Random) -> object:
 
 
 def _make_sparse(numbers: Random) -> Case:
-    """Files that are large and hold nothing, pipes, devices and folders."""
+    """Return a large sparse file, a pipe, a device or a folder."""
     arguments = numbers.choice((IMPORT, BUILD))
     name = "net.pth" if arguments is IMPORT else "net.safetensors"
     size = numbers.choice((1 << 30, 10 << 30, 1 << 40))

@@ -1,4 +1,4 @@
-"""One case in a forked process of its own: what it prints, how it ends, what it takes."""
+"""Run one case in a forked process: measure its output, exit and resource use."""
 
 import contextlib
 import os
@@ -12,14 +12,16 @@ from typing import NoReturn
 from case import Case, Outcome
 
 PATIENCE = 300
-"""Seconds after which a case is ended, as one that hangs: long, since they pass while others have
-the processor. What a command may take is judged in seconds of its own."""
+"""Seconds of elapsed time after which a case is killed.
+
+The limit is high, because other processes may use the CPU. A command's own limit is in CPU seconds.
+"""
 STOPS = {signal.SIGINT, signal.SIGTERM}
-"""What ends the fuzzer."""
+"""The signals that stop the fuzzer."""
 
 
 def run(case: Case, folder: Path) -> Outcome:
-    """Run a case in an empty folder; return how it ended."""
+    """Run a case in an empty folder; return its outcome."""
     for name, content in case.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,12 +31,13 @@ def run(case: Case, folder: Path) -> Outcome:
     out, err = folder.with_suffix(".out"), folder.with_suffix(".err")
     baseline_file = folder.with_suffix(".before")
     start = time.monotonic()
-    # What stops the fuzzer waits until the process is one that is known, and can be ended.
+    # Block the stop signals until the child's process identifier is known and it can be killed.
     signal_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     pid = os.fork()
     if not pid:
         signal.pthread_sigmask(signal.SIG_SETMASK, signal_mask)
-        # A fork holds less than its parent: files that are mapped come back when they are touched.
+        # A fork has less resident memory than its parent: mapped files return when they are
+        # touched.
         baseline_file.write_text(str(_measure_resident()))
         run_command(case, folder, out, err)
     try:
@@ -61,7 +64,7 @@ def _wait(pid: int) -> tuple[int, resource.struct_rusage]:
         ended_pid, status, used = os.wait4(pid, os.WNOHANG)
         if ended_pid:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)  # what it left running
+                os.killpg(pid, signal.SIGKILL)  # kill processes that it left running
             return os.waitstatus_to_exitcode(status), used
         if time.monotonic() > end:
             os.killpg(pid, signal.SIGKILL)
@@ -70,10 +73,10 @@ def _wait(pid: int) -> tuple[int, resource.struct_rusage]:
 
 
 def run_command(case: Case, folder: Path, out: Path, err: Path) -> NoReturn:
-    """Run a case's command in this process, which was forked for it, and end it."""
+    """Run a case's command in this forked process, and exit."""
     code = 1
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a case may be killed by it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a case may kill it with SIGTERM
         os.setpgid(0, 0)
         os.chdir(folder)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -88,7 +91,7 @@ def run_command(case: Case, folder: Path, out: Path, err: Path) -> NoReturn:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # the process ends below, whatever happens
+    except BaseException:  # exit below in any case
         import traceback
 
         traceback.print_exc()

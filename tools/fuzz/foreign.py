@@ -1,4 +1,4 @@
-"""ONNX files that were damaged; what is imported all the same computes what its file does."""
+"""Fuzz damaged ONNX files: an imported network must compute the same as its file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 TOLERANCE = 2e-3
-"""Largest difference of an output, relative to what the inputs change of it, or to rounding."""
+"""The allowed output difference, relative to the outputs' variation over inputs."""
 ROUNDING = 1e-4
+"""Additional allowed difference, relative to the largest output."""
 PASSING = ("Identity", "Dropout")
 PASSING_ALONE = ("Clip", "Max", "Mean", "Min", "Sum")
-"""Operators that give their input as it is, always or where it is the only one."""
+"""Operators that return their input unchanged, always or if it is their only input."""
 OPTIONS: tuple[tuple[str, ...], ...] = (
     (), (), (), ("--flat",), ("--shape", "3,12,12"), ("--shape", "3,16,20"), ("--until", "r"),
     ("--labels", "a,b,c,d,e"), ("--color", "bgr", "--mean", "0.5", "--std", ".1,.2,.3"),
@@ -46,10 +47,10 @@ def _make_case(numbers: Random) -> Case:
 
 
 def _check_import(outcome: Outcome, folder: Path, seed: int, until: tuple[str, ...]) -> str:
-    """Return what is wrong with what was imported, or with what was left where nothing was."""
+    """Return what is wrong with an imported network, or with the files after a refusal."""
     spec, weights_path = folder / "net.yaml", folder / "weights.safetensors"
     if outcome.code != 0:
-        return "a refusal left a file" if spec.exists() or weights_path.exists() else ""
+        return "a refused import left a file" if spec.exists() or weights_path.exists() else ""
     import numpy as np
     import onnx
 
@@ -69,8 +70,8 @@ def _check_import(outcome: Outcome, folder: Path, seed: int, until: tuple[str, .
     file = onnx.load(folder / "net.onnx")
     try:
         onnx_outputs = _run(file, inputs, until)
-    except Exception as error:  # whatever ONNX Runtime says of a file that it does not take
-        return f"ONNX Runtime does not run it: {error}"
+    except Exception as error:  # ONNX Runtime may refuse the file with any error
+        return f"ONNX Runtime cannot run the file: {error}"
     tcc_outputs = float_program.run(model, inputs)
     for position, graph_output in enumerate(graph.outputs):
         activated = [
@@ -88,7 +89,7 @@ def _check_import(outcome: Outcome, folder: Path, seed: int, until: tuple[str, .
 def _run(
     file: "ModelProto", inputs: "list[np.ndarray]", until: tuple[str, ...]
 ) -> "list[list[Any]]":
-    """Return the file's outputs, then what enters the operators that make them, of each input."""
+    """For each input, return the file's outputs, and the inputs of their operators."""
     import numpy as np
     import onnxruntime
     from onnx import helper
@@ -97,7 +98,7 @@ def _run(
     output_names = [*until] or [output.name for output in file.graph.output]
     input_names = [_find_maker(makers, name).input[0] for name in output_names]
     if until:
-        del file.graph.output[:]  # the file was cut there: what it says of others is not read
+        del file.graph.output[:]  # the import stopped there, so the file's own outputs are not read
     graph_outputs = {output.name for output in file.graph.output}
     for name in dict.fromkeys((*output_names, *input_names)):
         if name not in graph_outputs:
@@ -119,7 +120,7 @@ def _run(
 
 
 def _find_maker(makers: "Mapping[str, NodeProto]", name: str) -> "NodeProto":
-    """Return what makes a value, but for what passes it on as it is."""
+    """Return the operator that computes a value, ignoring operators that pass it on unchanged."""
     node = makers[name]
     has_one_input = not any([*node.input[1:], *node.attribute])
     if node.op_type in PASSING or (node.op_type in PASSING_ALONE and has_one_input):
@@ -128,20 +129,20 @@ def _find_maker(makers: "Mapping[str, NodeProto]", name: str) -> "NodeProto":
 
 
 def _compare_outputs(tcc_outputs: "list[np.ndarray]", onnx_outputs: "list[np.ndarray]") -> str:
-    """Return how far outputs are apart, if too far."""
+    """Return the difference of outputs if it exceeds the tolerance."""
     import numpy as np
 
     for tcc_output, onnx_output in zip(tcc_outputs, onnx_outputs, strict=True):
         expected = np.asarray(onnx_output, np.float64).reshape(-1)
         if expected.size != tcc_output.size:
-            return f"it has {tcc_output.size} values, {expected.size} in the file"
+            return f"tcc gives {tcc_output.size} values, the file {expected.size}"
         change = np.abs(expected - np.asarray(onnx_outputs[0], np.float64).reshape(-1)).max()
         allowed = TOLERANCE * change + ROUNDING * np.abs(expected).max()
         difference = np.abs(tcc_output.reshape(-1) - expected)
         if not (difference <= allowed).all() and not np.array_equal(
             tcc_output.reshape(-1), expected, equal_nan=True
         ):
-            return f"off by {difference.max():.2g} of {np.abs(expected).max():.2g}"
+            return f"off by {difference.max():.2g} (largest value {np.abs(expected).max():.2g})"
     return ""
 
 

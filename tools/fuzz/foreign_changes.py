@@ -1,4 +1,4 @@
-"""What is done to an ONNX file: edits of its fields, of its bytes, and networks made otherwise."""
+"""Change an ONNX file: its fields, its bytes and its network."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -40,7 +40,7 @@ def _list_values(model: ModelProto) -> list[str]:
 
 
 def replace_window(model: ModelProto, numbers: Random) -> None:
-    """Give a pooling or a convolution another border, step or window, as an exporter might."""
+    """Give a pooling or a convolution another padding, stride or kernel, as an exporter might."""
     nodes = [n for n in model.graph.node if n.op_type.endswith(("Pool", "Conv", "ConvTranspose"))]
     if not nodes:
         return
@@ -103,7 +103,7 @@ def replace_attribute(model: ModelProto, numbers: Random) -> None:
 
 
 def replace_wiring(model: ModelProto, numbers: Random) -> None:
-    """Read or make a value in another place: cyclic, twice, or nowhere."""
+    """Connect a value to another place: in a cycle, twice, or nowhere."""
     node, value_names = _choose_node(model, numbers), _list_values(model)
     match numbers.randrange(5):
         case 0 if node.input:
@@ -142,7 +142,7 @@ def replace_nodes(model: ModelProto, numbers: Random) -> None:
 
 
 def insert_node(model: ModelProto, numbers: Random) -> None:
-    """Put an operator between two others, which may well be right."""
+    """Insert an operator between two others; the result may be valid."""
     graph_nodes = list(model.graph.node)
     at = numbers.randrange(len(graph_nodes)) if graph_nodes else 0
     if not graph_nodes or not graph_nodes[at].output:
@@ -165,7 +165,7 @@ def insert_node(model: ModelProto, numbers: Random) -> None:
 
 
 def replace_versions(model: ModelProto, numbers: Random) -> None:
-    """Say other versions of the format and of the operators."""
+    """Change the versions of the format and of the operators."""
     match numbers.randrange(4):
         case 0:
             model.ir_version = numbers.choice(HUGE)
@@ -181,7 +181,7 @@ def replace_versions(model: ModelProto, numbers: Random) -> None:
 
 
 def replace_graph_io(model: ModelProto, numbers: Random) -> None:
-    """Change what goes in and comes out."""
+    """Change the inputs and outputs of the graph."""
     graph = model.graph
     kind = numbers.choice((graph.input, graph.output))
     if not kind:
@@ -203,7 +203,7 @@ def replace_graph_io(model: ModelProto, numbers: Random) -> None:
 
 
 def add_wide_value(model: ModelProto, numbers: Random) -> None:
-    """Compute a constant or a value of very many elements."""
+    """Compute a constant or a value with very many elements."""
     graph = model.graph
     if numbers.random() < 0.5:
         shape, op, inputs = [1 << numbers.randrange(14, 40)] * 2, "ConstantOfShape", ["shape"]
@@ -216,7 +216,7 @@ def add_wide_value(model: ModelProto, numbers: Random) -> None:
 
 
 def add_nested_graphs(model: ModelProto, numbers: Random) -> None:
-    """Nest graphs in graphs."""
+    """Nest subgraphs in subgraphs."""
     inner = helper.make_graph([], "inner", [], [])
     for _ in range(numbers.choice((3, 60, 300))):
         node = helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)
@@ -227,7 +227,7 @@ def add_nested_graphs(model: ModelProto, numbers: Random) -> None:
 
 
 def rename_to_long(model: ModelProto, numbers: Random) -> None:
-    """Call something by a very long name."""
+    """Rename something to a very long name."""
     name = "long" * (1 << numbers.randrange(4, 18))
     _choose_node(model, numbers).name = name
     choose_weight(model, numbers).name = name
@@ -244,7 +244,7 @@ def add_recursive_functions(model: ModelProto, _: Random) -> None:
 
 
 def insert_many_nodes(model: ModelProto, numbers: Random) -> None:
-    """Put very many operators before the others."""
+    """Insert very many operators before the others."""
     for number in range(numbers.choice((100, 3000))):
         input_name = "x" if not number else f"turn {number}"
         model.graph.node.insert(
@@ -277,7 +277,7 @@ CHANGES: tuple[Change, ...] = (
 
 
 def replace_bytes(content: bytes, numbers: Random) -> bytes:
-    """Return bytes with some of them changed, cut, doubled or put elsewhere."""
+    """Return bytes with some of them changed, cut, repeated or moved."""
     changed_bytes = bytearray(content)
     for _ in range(numbers.choice((1, 1, 3, 20))):
         at = numbers.randrange(len(changed_bytes) or 1)

@@ -1,4 +1,4 @@
-"""ONNX files to be damaged: zoo networks in small settings, and graphs as other exporters write."""
+"""Generate ONNX files to damage: small zoo networks, and graphs like those of other exporters."""
 
 import tempfile
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ ZOO: Mapping[str, tuple[int, Mapping[str, str]]] = {
     "fastnet": (64, {}),
     "squeezenet": (64, {}),
 }
-"""Image size and parameters of each network."""
+"""The image size and the parameters of each network."""
 
 TAIL = "g = GlobalAveragePool ({}) f = Flatten (g) y = Gemm <transB = 1> (f, fc, fb)"
 SOFT = TAIL.replace("y =", "l =") + " y = Softmax <axis = 1> (l)"
@@ -77,7 +77,7 @@ TEXTS: Mapping[str, str] = {
         '[2, 2], auto_pad = "SAME_UPPER"> (r) ' + SOFT.format("p")
     ),
 }
-"""Each graph's nodes, in ONNX's own text; its input is x, 3 x 12 x 12, its output y."""
+"""The nodes of each graph in ONNX's text format. Input x is 3 x 12 x 12; the output is y."""
 
 
 def _make_constants() -> dict[str, np.ndarray]:
@@ -161,17 +161,17 @@ def _make_external_model() -> ModelProto:
 
 
 EXTERNAL_FILE = "weights.bin"
-"""A file beside the model, which holds one tensor of those that keep it there."""
+"""A file next to the model, with one of its external tensors."""
 
 
 def make_external_file() -> bytes:
-    """Return what the file beside the model holds."""
+    """Return the content of the external file."""
     return _make_constants()["w"].tobytes()
 
 
 @cache
 def make_models() -> tuple[bytes, ...]:
-    """Return the files."""
+    """Return the ONNX files."""
     models = [
         *map(_parse_model, TEXTS),
         *map(_export_zoo_model, ZOO),

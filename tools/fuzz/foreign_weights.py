@@ -1,4 +1,4 @@
-"""What is done to the weights of an ONNX file."""
+"""Change the weights of an ONNX file."""
 
 from random import Random
 
@@ -28,7 +28,7 @@ def choose_weight(model: ModelProto, numbers: Random) -> TensorProto:
 
 
 def replace_dims(model: ModelProto, numbers: Random) -> None:
-    """Change the shape that a weight says it has."""
+    """Change the shape that a weight declares."""
     tensor = choose_weight(model, numbers)
     sizes = list(tensor.dims) or [1]
     match numbers.randrange(5):
@@ -46,7 +46,7 @@ def replace_dims(model: ModelProto, numbers: Random) -> None:
 
 
 def replace_data(model: ModelProto, numbers: Random) -> None:
-    """Change what a weight holds, or where."""
+    """Change the data of a weight, or its location."""
     tensor = choose_weight(model, numbers)
     match numbers.randrange(6):
         case 0:
@@ -71,11 +71,11 @@ def replace_data(model: ModelProto, numbers: Random) -> None:
 
 
 def cast_weight(model: ModelProto, numbers: Random) -> None:
-    """Hold a weight in another type, or in numbers of another kind."""
+    """Convert a weight to another type, or store its values in another field."""
     tensor = choose_weight(model, numbers)
     try:
         array = numpy_helper.to_array(tensor)
-    except Exception:  # it is damaged already
+    except Exception:  # the weight is damaged already
         return
     kinds = (np.float16, np.float64, np.int8, np.int64, np.float32)
     with np.errstate(all="ignore"):

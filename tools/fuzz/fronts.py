@@ -1,4 +1,4 @@
-"""The fronts there are, in the order in which they are tried. To add one: its file, and a word."""
+"""List the fronts in their order of execution. To add one, write its file and list it here."""
 
 from annotations import ANNOTATIONS
 from bundles import BUNDLES

@@ -1,12 +1,12 @@
-"""Specs of up to 64 KiB that are wrong, or take long: many words, names, blocks, loops, lists."""
+"""Generate wrong or slow specs of up to 64 KiB: many words, names, blocks, loops, lists."""
 
 from collections.abc import Callable, Mapping
 from random import Random
 
 LARGEST = 1 << 16
-"""Bytes of the largest YAML spec."""
+"""The maximum size of a YAML spec in bytes."""
 LIMIT = LARGEST - 4096
-"""Bytes that a giant fills, with room for its head."""
+"""The size of a giant in bytes, with room for its head."""
 HEAD = "tcc: 1\nname: giant\ninput: {image: {shape: [3, 8, 8]}}\noutput: {y: {}}\n"
 LOOPS = ("repeat: {times: 4096, body: [BODY]}", "each: {of: range(4096), as: NAME, body: [BODY]}")
 WORK = (
@@ -34,7 +34,7 @@ WORK = (
     "many: {" + ", ".join(f"a{n}: {n} + i" for n in range(40)) + "}",
 )
 MANY = "many: {params: {" + ", ".join(f"a{n}: {n}" for n in range(40)) + "}, body: []}"
-"""A block of many parameters."""
+"""A block with many parameters."""
 
 
 def _join_lines(line: Callable[[int], str], numbers: Random, head: str = HEAD) -> str:
@@ -49,14 +49,14 @@ def _join_lines(line: Callable[[int], str], numbers: Random, head: str = HEAD) -
 
 
 def make_words(numbers: Random) -> str:
-    """Unknown words, each another or all the same, some of them nearly known."""
+    """Unknown op names, all different or equal, some of them similar to known ones."""
     stem = numbers.choice(("word", "rel", "con", "gelu", "é", "x" * 200, "matmul", "Conv2d"))
     many = numbers.choice((1, 7, 100_000))
     return _join_lines(lambda n: f"  - {stem}{n % many}\n", numbers, HEAD + "graph:\n")
 
 
 def make_names(numbers: Random) -> str:
-    """Values of many names, and one that is none of them."""
+    """Values with many names, and an unknown name."""
     step = numbers.choice(("relu:", "identity:", "conv: {filters: 3, kernel: 1}"))
     text = _join_lines(lambda n: f"  - {step}\n    as: a{n}\n", numbers, HEAD + "graph:\n")
     end = numbers.choice(("add: [[], zzz]", "add: [[], a1]", "conv: {filters: a, kernel: 1}"))
@@ -64,7 +64,7 @@ def make_names(numbers: Random) -> str:
 
 
 def make_blocks(numbers: Random) -> str:
-    """Many blocks, called or not, and words that are none of them."""
+    """Many blocks, called or not, and names that are not blocks."""
     body = numbers.choice(("[relu]", "[]", "[b1]", "[wrong]", "[conv: {filters: w, kernel: 1}]"))
     params = numbers.choice(
         (
@@ -84,7 +84,7 @@ def make_blocks(numbers: Random) -> str:
 
 
 def make_calls(numbers: Random) -> str:
-    """Blocks that call each other, twice a level: very many calls without a node."""
+    """Blocks that call each other twice per level: very many calls without a node."""
     deep, wide = numbers.choice((20, 60, 90)), numbers.choice((1, 2, 3))
     final_body = numbers.choice(("[]", "[relu]", "[wrong]", "[b0]"))
     rows = [f"  b{n}: {{body: [{', '.join([f'b{n + 1}'] * wide)}]}}\n" for n in range(deep)]
@@ -92,7 +92,7 @@ def make_calls(numbers: Random) -> str:
 
 
 def make_keys(numbers: Random) -> str:
-    """Keys that stand twice, or that there are none of."""
+    """Duplicate or unknown keys."""
     section = numbers.choice(("params:\n", "input:\n", "tests:\n", "blocks:\n", "output:\n", ""))
     many = numbers.choice((1, 100, 1 << 20))
     margin = "  " if section else ""
@@ -101,7 +101,7 @@ def make_keys(numbers: Random) -> str:
 
 
 def make_flow(numbers: Random) -> str:
-    """One line of very many entries."""
+    """One line with very many entries."""
     pattern = numbers.choice(
         ("a: 1, ", "a{}: 1, ", "'a{}': [], ", "{}, ", "[], ", "relu, ", "*a, ")
     )
@@ -116,7 +116,7 @@ def make_flow(numbers: Random) -> str:
 
 
 def make_loops(numbers: Random) -> str:
-    """Loops in loops whose bodies make few nodes, or none."""
+    """Nested loops with few nodes, or none."""
     body = numbers.choice(WORK)
     for level in range(numbers.choice((2, 3, 5, 30))):
         loop = numbers.choice(LOOPS).replace("NAME", f"n{level}")
@@ -128,14 +128,14 @@ def make_loops(numbers: Random) -> str:
 
 
 def make_deep(numbers: Random) -> str:
-    """Lists and mappings within one another."""
+    """Nested lists and mappings."""
     depth = numbers.choice((90, 110, 250, 300, 5000, 100_000))
     opened, closed = numbers.choice((("[", "]"), ("{a: ", "}"), ("[seq: [", "]]"), ("- ", "")))
     return f"{HEAD}graph: {opened * depth}relu{closed * depth}\n"[:LARGEST]
 
 
 def make_expressions(numbers: Random) -> str:
-    """Parameters, or lets, each computed at some length."""
+    """Parameters or lets with long computations."""
     text = numbers.choice(
         (
             "sum(range(4096)) + " * 40 + "1",
@@ -160,7 +160,7 @@ def make_expressions(numbers: Random) -> str:
 
 
 def make_lists(numbers: Random) -> str:
-    """Labels, tests, contracts, outputs, parameters of a block: lists of very many."""
+    """Very long labels, tests, contracts, outputs or parameter lists."""
     part = numbers.choice(
         (
             "output: {{y: {{labels: [{}]}}}}\n|a{0}, ",
@@ -184,7 +184,7 @@ def make_lists(numbers: Random) -> str:
 
 
 def make_anchors(numbers: Random) -> str:
-    """Aliases of aliases, and very many of them."""
+    """Very many aliases, or aliases of aliases."""
     width = numbers.choice((2, 10, 100))
     rows = ["a0: &a0 [relu]\n"]
     rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * width)}]\n" for n in range(1, 60)]
@@ -202,7 +202,7 @@ def make_long(numbers: Random) -> str:
 
 
 def make_comments(numbers: Random) -> str:
-    """Comments behind and between entries, and behind the ends of lists in lists."""
+    """Comments after and between entries, and after the ends of nested lists."""
     deep = numbers.choice((1, 60, 200))
     line = numbers.choice(("relu, #\n", "relu,\n#\n", "relu, relu, # x\n"))
     count = numbers.choice((1000, 30_000))
@@ -212,14 +212,14 @@ def make_comments(numbers: Random) -> str:
 
 
 def make_faults(numbers: Random) -> str:
-    """Very many values without fault, and a fault, or a thing of YAML's own, at the end or each."""
+    """Very many valid values, with a fault or a YAML feature at the end or in each."""
     valid_step = numbers.choice(("[]", "relu", "{a: 1}", '"a"', "&é relu", "!!str relu", '{"a":1}'))
     end = numbers.choice(("  - 'x", "  - a: b: c\n", "\t- x", "  - [", "? x\n", "---\n", "...\n"))
     return HEAD + "graph:\n" + f"  - {valid_step}\n" * numbers.choice((1000, 30_000, 49_000)) + end
 
 
 def make_sums(numbers: Random) -> str:
-    """Expressions nearly as long as there may be, each another."""
+    """Different expressions, each near the maximum length."""
     part = numbers.choice(("1+", "C+", "(1)+", "1,", "-1*", "i+"))
     frame = "conv: {{filters: '{}{}', kernel: 1}}" if part != "1," else "let: {{a: '[{}{}]'}}"
     return _join_lines(
@@ -228,7 +228,7 @@ def make_sums(numbers: Random) -> str:
 
 
 def make_sound(numbers: Random) -> str:
-    """Networks of nearly as many nodes as there may be: these compile."""
+    """Networks near the maximum number of nodes, which must compile."""
     text = numbers.choice(
         (
             "graph:\n" + "  - relu\n" * 19_990,
@@ -246,8 +246,8 @@ def make_sound(numbers: Random) -> str:
 
 
 GIANTS: Mapping[str, Callable[[Random], str]] = {
-    made.__name__: made
-    for made in (
+    function.__name__: function
+    for function in (
         make_words,
         make_names,
         make_blocks,
@@ -266,4 +266,4 @@ GIANTS: Mapping[str, Callable[[Random], str]] = {
         make_sound,
     )
 }
-"""The shapes of giants by name."""
+"""The generators of giants by name."""

@@ -1,4 +1,4 @@
-"""Safetensors whose headers are right, damaged, or lie."""
+"""Generate safetensors files with correct, damaged or false headers."""
 
 import json
 import struct
@@ -10,13 +10,13 @@ from states import WEIGHT_NAMES, make_values
 
 KINDS = ("whole", "lies", "flips", "cut", "text", "many", "length", "twice", "nested")
 EXACT = frozenset(("whole", "cut", "length", "twice", "nested", "many"))
-"""The kinds that give the weights that were written, if they are accepted."""
+"""The kinds that must give the written weights if they are accepted."""
 
 
 def _make_header(
     numbers: Random, names: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, Any], bytes]:
-    """Return the header and the bytes of a whole safetensors file of those names."""
+    """Return the header and the data of a valid safetensors file with these names."""
     import numpy as np
 
     header: dict[str, Any] = {}
@@ -38,7 +38,7 @@ def _make_header(
 
 
 def _replace_field(header: dict[str, Any], numbers: Random) -> None:
-    """Change one thing of a header, which the file then does not bear out."""
+    """Change one field of a header, so that it contradicts the file."""
     name = numbers.choice(list(header))
     tensor_header = header[name]
     start, end = tensor_header["data_offsets"]
@@ -88,7 +88,7 @@ def _format_header(header: dict[str, Any], kind: str, numbers: Random) -> bytes:
 
 
 def make_safetensors(numbers: Random, has_our_names: bool) -> tuple[bytes, bool]:
-    """Return a file, under our names or others, and whether its weights are right if it is read."""
+    """Return a file, and whether its weights must be correct if it is accepted."""
     names = {(o if has_our_names else other_name): shape for o, other_name, shape in WEIGHT_NAMES}
     header, tensor_bytes = _make_header(numbers, names)
     kind = numbers.choice(KINDS)

@@ -1,7 +1,7 @@
-"""Requests of any bytes to `tcc serve`, from clients that wait, stop or go away.
+"""Send arbitrary bytes to `tcc serve`, from clients that wait, stop or disconnect.
 
-Every request gets an answer or an end within seconds, nothing is printed, what comes back as a file
-is one of the bundle's, and a plain request is answered afterwards.
+Within seconds, every request must get an answer or a closed connection. The server must print
+nothing. A returned file must be one of the bundle's, and a valid request must work afterwards.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from bundles import build_templates
 from case import Case, Front, Outcome
 
 REQUESTS = 100
-"""Requests of a case, which is one server."""
+"""The number of requests to one server, which is one case."""
 PATIENCE = 10.0
-"""Seconds after which a request that has no answer is one that hangs."""
+"""A request without an answer after so many seconds has failed."""
 INTERRUPTED = 130
 PATHS = (
     "/", "/manifest.json", "/model/app.js", "/model/index.html", "/model/model.onnx", "*", "",
@@ -48,13 +48,13 @@ STATUSES = (200, 302, 400, 404, 414, 417, 421, 431, 501, 505)
 
 @dataclass
 class _Visit:
-    """What clients of one server met."""
+    """The results of the clients of one server."""
 
     seed: int
     wrong: list[str] = field(default_factory=list)
 
     def send_requests(self, process: int, folder: Path) -> None:
-        """Send the requests, then end the server as Ctrl-C does."""
+        """Send the requests, then stop the server as Ctrl-C does."""
         numbers = Random(self.seed)
         try:
             address = _wait_for_address(folder.with_suffix(".out"))
@@ -62,7 +62,7 @@ class _Visit:
                 self._send(address, numbers)
             answer = _send_request(address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", _read_all)
             if not answer.startswith(b"HTTP/1.0 302 "):
-                self.wrong.append(f"a plain request gets {answer[:40]!r}")
+                self.wrong.append(f"a valid request gets {answer[:40]!r}")
         except OSError as error:
             self.wrong.append(f"{type(error).__name__}: {error}")
         finally:
@@ -82,7 +82,7 @@ class _Visit:
             self.wrong.append(f"{wrong}: {request[:80]!r}")
 
     def check(self, outcome: Outcome, _: Path) -> str:
-        """Say what was wrong with the answers."""
+        """Return what was wrong with the answers."""
         return "; ".join(self.wrong[:3]) or outcome.err.strip()[-200:]
 
 
@@ -93,7 +93,7 @@ def _wait_for_address(out: Path) -> tuple[str, int]:
             url = json.loads(out.read_text())["url"]
             return "127.0.0.1", int(url.rstrip("/").rpartition(":")[2])
         time.sleep(0.01)
-    raise TimeoutError("the server says no address")
+    raise TimeoutError("the server did not print its address")
 
 
 def _make_request(numbers: Random) -> bytes:
@@ -120,14 +120,14 @@ def _send_request(
 
 
 def _read_all(client: socket.socket) -> bytes:
-    """Say that nothing more comes, and take the whole answer."""
+    """Close the sending side, and read the complete answer."""
     with contextlib.suppress(OSError):
         client.shutdown(socket.SHUT_WR)
     return _receive_answer(client)
 
 
 def _read_briefly(client: socket.socket) -> bytes:
-    """Take the answer of a request that may lack its end: a short wait."""
+    """Read the answer to a request that may be incomplete, with a short timeout."""
     client.settimeout(0.1)
     with contextlib.suppress(TimeoutError):
         return _receive_answer(client)
@@ -135,12 +135,12 @@ def _read_briefly(client: socket.socket) -> bytes:
 
 
 def _skip_answer(_: socket.socket) -> bytes:
-    """Take nothing."""
+    """Read nothing."""
     return b""
 
 
 def _reset(client: socket.socket) -> bytes:
-    """Take a little, and end the connection at once."""
+    """Read a little, and reset the connection."""
     client.settimeout(0.1)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with contextlib.suppress(OSError):
@@ -157,17 +157,17 @@ def _receive_answer(client: socket.socket) -> bytes:
 
 
 def _check_answer(answer: bytes, *, is_complete: bool) -> str:
-    """Say what is wrong with an answer; an end without one is none."""
+    """Return what is wrong with an answer; a closed connection without one is allowed."""
     if not answer.startswith(b"HTTP/1.0 "):
         short = not answer or answer.startswith(b"<!DOCTYPE HTML>")
         is_file_start = any(file.startswith(answer) for file in _read_served())
-        return "" if short or is_file_start else f"it answers {answer[:40]!r}"
+        return "" if short or is_file_start else f"unexpected answer: {answer[:40]!r}"
     status = int(answer[9:12])
     if status not in STATUSES:
         return f"status {status}"
     body = answer.partition(b"\r\n\r\n")[2]
     is_expected = status != STATUSES[0] or not is_complete or not body or body in _read_served()
-    return "" if is_expected else "a file that is not the bundle's"
+    return "" if is_expected else "the answer has a file that is not in the bundle"
 
 
 @cache
@@ -193,7 +193,9 @@ def _make_case(numbers: Random) -> Case:
 
 def _prepare() -> None:
     if not _get_bundle().is_dir():
-        raise SystemExit("the front http needs a page: `tcc build --target web` makes none here")
+        raise SystemExit(
+            "the front http needs a web bundle, but `tcc build --target web` does not work here"
+        )
     import tcc.compiler.cli.serve
     import tcc.compiler.support.static_server  # noqa: F401
 

@@ -1,7 +1,7 @@
-"""Images and `.npz` files, whole, damaged and as bombs, through `run`, `calibrate` and `eval`.
+"""Fuzz images and `.npz` files, valid, damaged and bombs, through `run`, `calibrate` and `eval`.
 
-The network of `run` gives its input as it is, so that what an accepted image becomes is held
-against Pillow's own decoding and the definition in numpy, value by value, on ONNX Runtime and in C.
+The network of `run` returns its input unchanged. So the values of an accepted image are compared
+with Pillow's decoding and the preprocessing in NumPy, value by value, on ONNX Runtime and in C.
 """
 
 import atexit
@@ -43,7 +43,7 @@ CONTRACTS: Mapping[str, tuple[str, Preprocess, tuple[int, int, int]]] = {
         (1, 1, 8192),
     ),
 }
-"""The contracts that images go through: as a spec says them, as they are, and the input's shape."""
+"""The preprocessing contracts: as text in a spec, as objects, and with the input's shape."""
 TARGETS = ("onnxruntime", "host")
 NET = """\
 tcc: 1
@@ -68,7 +68,7 @@ def _format_spec(name: str, graph: str, labels: str) -> str:
 
 @cache
 def _build_bundles() -> Path:
-    """Build the bundles that images are run with, once."""
+    """Build the bundles of the `run` cases once."""
     folder = Path(tempfile.mkdtemp(prefix="tcc-fuzz-"))
     atexit.register(shutil.rmtree, folder)
     for name in CONTRACTS:
@@ -81,7 +81,7 @@ def _build_bundles() -> Path:
 
 
 def _make_value_check(name: str, contract: str) -> Callable[[Outcome, Path], str]:
-    """Return what holds the values of an accepted image against the definition."""
+    """Return a check of an accepted image's values against the definition."""
 
     def check(outcome: Outcome, folder: Path) -> str:
         if outcome.code:
@@ -90,7 +90,11 @@ def _make_value_check(name: str, contract: str) -> Callable[[Outcome, Path], str
         _, pre, shape = CONTRACTS[contract]
         expected = apply(pre, decode_pixels((folder / name).read_bytes()), shape).reshape(-1)
         computed = image["outputs"]["logits"]["raw"]
-        return "" if computed == expected.tolist() else "the values are not those of the definition"
+        return (
+            ""
+            if computed == expected.tolist()
+            else "the values differ from the definition of the preprocessing"
+        )
 
     return check
 
@@ -106,7 +110,7 @@ def _make_run_case(numbers: Random) -> Case:
 
 
 def _make_special_case(numbers: Random) -> Case:
-    """Return a run on what is no regular file, or a folder of several things."""
+    """Return a run on something that is not a regular file, or on a folder of several things."""
 
     def prepare(folder: Path) -> None:
         match kind:
@@ -128,11 +132,11 @@ def _make_special_case(numbers: Random) -> Case:
 
 
 def _check_refused(outcome: Outcome, _: Path) -> str:
-    return "" if outcome.code == 2 else "it is accepted"
+    return "" if outcome.code == 2 else "tcc accepted it"
 
 
 def _make_folder_case(numbers: Random) -> Case:
-    """Return an evaluation or a calibration with class folders of whole and damaged images."""
+    """Return an evaluation or a calibration with class folders of valid and damaged images."""
     files = {"net.yaml": _format_spec("stretch", CLASSES, "[a, b]").encode()}
     damage = numbers.random() < 0.5
     for number in range(numbers.randint(1, 4)):

@@ -1,4 +1,4 @@
-"""What is wrong with how a command ended."""
+"""Check the outcome of a case."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import child
 from case import Case, Outcome
 
 SECONDS, PEAK = 20.0, 1 << 30
-"""What a command may take: seconds of processor time, bytes of memory."""
+"""The limits of a command: CPU seconds and bytes of memory."""
 
 
 def check_outcome(outcome: Outcome, case: Case, folder: Path) -> str:
-    """Return what is wrong with how a case ended, or an empty string."""
+    """Return what is wrong with the outcome of a case, or an empty string."""
     if outcome.wall > child.PATIENCE:
-        return f"no end after {child.PATIENCE} s"
+        return f"no exit after {child.PATIENCE} s"
     if outcome.code not in case.expected:
         return f"exit {outcome.code}"
     if "Traceback (most recent call last)" in outcome.out + outcome.err:

@@ -1,9 +1,9 @@
-"""Builds that are killed at any moment, while another command works in the same folder.
+"""Fuzz builds that are killed at any moment, while another command uses the same folder.
 
-The other one succeeds; what was there stays until something new is whole; the bundle that is there
-afterwards holds its goldens; and the next build gives the bytes that it always gives, also out of a
-cache that killed ones wrote to, and leaves nothing of the killed one behind, neither beside the
-bundle nor among the temporary files. One in three has an empty cache; the others share one.
+The other command must succeed, and the old bundle must stay until the new one is complete. The
+remaining bundle must pass `tcc verify`. The next build must give the usual bytes, also from a cache
+that killed builds wrote to. It must leave no files of a killed build, neither in the output folder
+nor among the temporary files. A third of the cases have an empty cache; the others share one.
 """
 
 import atexit
@@ -23,25 +23,25 @@ from bundles import SPEC, build_templates
 from case import Case, Front, Outcome
 
 TARGETS = {"onnxruntime": 60, "tflite": 20, "web": 16, "host": 4}
-"""What is built, and how often of a hundred times."""
+"""The targets of the builds, with their frequencies in percent."""
 LONGEST = 1.0
-"""Seconds within which a build is killed; half of them much earlier."""
+"""The maximum time in seconds before a build is killed; in half of the cases it is much shorter."""
 
 
 @dataclass
 class _Scratch:
-    """The folders for temporary files and for the cache of forked processes, if others."""
+    """The folders for temporary files and for the cache in forked processes, if they are set."""
 
     temporary_folder: str | None = None
     cache: str | None = None
 
     def enter(self) -> None:
-        """Take it, in a process that was just forked."""
+        """Use the folders in a process that was just forked."""
         if self.temporary_folder and os.path.isdir(self.temporary_folder):
             os.environ["TMPDIR"] = tempfile.tempdir = self.temporary_folder
         if self.cache:
             os.environ["TCC_CACHE"] = self.cache
-            os.environ.pop("TCC_CACHE_LIMIT", None)  # by which others build anew
+            os.environ.pop("TCC_CACHE_LIMIT", None)  # it would disable the cache
 
 
 SCRATCH = _Scratch()
@@ -50,21 +50,21 @@ os.register_at_fork(after_in_child=SCRATCH.enter)
 
 @dataclass
 class _KilledBuild:
-    """A process that builds, the one that ends it, and whether they have a cache of their own."""
+    """The processes of a build and of its killer, and whether they have their own cache."""
 
     fresh: bool = False
     process_ids: tuple[int, ...] = ()
 
     def wait(self) -> None:
-        """Wait for both."""
+        """Wait for both processes."""
         for process_id in self.process_ids:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(process_id, 0)
         self.process_ids = ()
 
 
-def _make_arguments(target: str, *more: str) -> tuple[str, ...]:
-    return ("build", "tiny.yaml", "--target", target, "--out", "out", "-q", *more)
+def _make_arguments(target: str, *extra_arguments: str) -> tuple[str, ...]:
+    return ("build", "tiny.yaml", "--target", target, "--out", "out", "-q", *extra_arguments)
 
 
 def _make_case(numbers: Random) -> Case:
@@ -100,7 +100,7 @@ def _start_build(
     kill_time: tuple[float, int],
     folder: Path,
 ) -> None:
-    """Start a build that will be killed."""
+    """Start a build and a process that kills it."""
     (folder / "tmp").mkdir()
     (folder / "out").mkdir()
     if template_name:
@@ -123,10 +123,10 @@ def _start_build(
 
 
 def _check_build(killed: _KilledBuild, target: str, outcome: Outcome, folder: Path) -> str:
-    """Say what was lost, or left behind."""
+    """Return what was lost or left behind."""
     killed.wait()
     if outcome.code:
-        return f"exit {outcome.code} beside a killed one: {outcome.err.strip()[-200:]}"
+        return f"exit {outcome.code} during a killed build: {outcome.err.strip()[-200:]}"
     name = f"tiny-{target}-fp32"
     verified = child.run(Case(("verify", f"out/{name}")), folder)
     if verified.code:
@@ -135,19 +135,19 @@ def _check_build(killed: _KilledBuild, target: str, outcome: Outcome, folder: Pa
     if rebuild_outcome.code:
         return f"the next build: exit {rebuild_outcome.code}: {rebuild_outcome.err.strip()[-200:]}"
     if _read_files(folder / "out" / name) != _read_files(build_templates() / name):
-        return "the next build has other bytes"
+        return "the next build gives other bytes"
     return _check_leftovers(killed, name, folder)
 
 
 def _check_leftovers(killed: _KilledBuild, name: str, folder: Path) -> str:
-    """Say what the killed one left behind."""
+    """Return what the killed build left behind."""
     if killed.fresh:
         cleared = child.run(Case(("cache", "clear")), folder)
         cache_files = _read_files(folder / "cache")
         if cleared.code or cache_files:
             return f"tcc dev cache clear: exit {cleared.code}, left {sorted(cache_files)}"
     if (leftovers := sorted(os.listdir(folder / "out"))) != [name]:
-        return f"left beside the bundle: {leftovers}"
+        return f"left in the output folder: {leftovers}"
     leftovers = [
         file_name for file_name in os.listdir(folder / "tmp") if file_name.startswith("tcc")
     ]

@@ -1,7 +1,7 @@
-"""What a program of the spec language means, by a second and simpler definition.
+"""Evaluate a program of the spec language by a second, simpler definition.
 
-It knows one size of maps, and the few forms that `programs` writes: names, loops and blocks are
-what it is about. Every scope is a copy of all names.
+It supports one size of feature maps, and the few forms that `programs` writes. It tests names,
+loops and blocks. Every scope is a copy of all names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from typing import Any
 
 Step = Mapping[str, Any]
 MAX_ELEMENTS, PIXELS = 2**31 - 1, 4
-"""The most elements of a tensor; those of one channel."""
+"""The maximum number of elements of a tensor, and the number in one channel."""
 LARGEST = 2**63
 """The largest number."""
 UNARY = ("relu", "tanh", "sigmoid", "silu", "gelu")
 
 
 class InvalidProgramError(Exception):
-    """The program has no meaning: a list has no such entry, or a join no branch."""
+    """The program is invalid: an index is out of range, or a concat has no branch, for example."""
 
 
 @dataclass(eq=False)
@@ -32,14 +32,14 @@ class Node:
 
 @dataclass
 class Scope:
-    """What is in scope: values, lists of values, numbers."""
+    """The names in scope: values, lists of values and numbers."""
 
     nodes: dict[str, Node]
     lists: dict[str, list[Node]] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
 
     def __copy__(self) -> "Scope":
-        """The same, to be changed by itself."""
+        """Return a copy that can be changed independently."""
         return Scope(dict(self.nodes), dict(self.lists), dict(self.numbers))
 
 
@@ -50,13 +50,13 @@ class Program:
         self.blocks = blocks
 
     def run_steps(self, steps: Sequence[Step], current: Node, scope: Scope) -> Node:
-        """Return the last value; what the steps name is named in `scope`."""
+        """Return the last value, and add the names of the steps to `scope`."""
         for step in steps:
             current = self.run_step(step, current, scope)
         return current
 
     def run_step(self, step: Step, current: Node, scope: Scope) -> Node:
-        """Return what one step gives."""
+        """Return the output of one step."""
         sources = step.get("from", ())
         input_names = [sources] if isinstance(sources, str) else list(sources)
         inputs = (
@@ -75,7 +75,7 @@ class Program:
     def run_op(  # noqa: C901, PLR0911 - one a form
         self, op_name: str, args: Any, inputs: list[Node], scope: Scope
     ) -> Node:
-        """Return what a word gives."""
+        """Return the output of an op, a loop or a block."""
         current = inputs[0]
         match op_name:
             case "conv":
@@ -109,7 +109,7 @@ class Program:
         raise AssertionError(op_name)
 
     def run_loop(self, args: Mapping[str, Any], current: Node, scope: Scope) -> Node:
-        """Return the value after a loop; names from before it are the last turn's."""
+        """Return the output of a loop; earlier names get their values of the last iteration."""
         elements = (
             args["of"] if "of" in args else range(evaluate_sum(str(args["times"]), current, scope))
         )
@@ -132,7 +132,7 @@ class Program:
         return current
 
     def run_concat(self, args: Any, inputs: list[Node], scope: Scope) -> Node:
-        """Return the join of branches, each of which names things for itself."""
+        """Return the concatenation of branches; each branch has its own names."""
         branch_outputs, current = inputs, inputs[0]
         if isinstance(args, Mapping):
             branch_outputs = []
@@ -161,7 +161,7 @@ class Program:
         inputs: list[Node],
         scope: Scope,
     ) -> Node:
-        """Return what a block gives: it sees its own names alone."""
+        """Return the output of a block, which sees only its own names."""
         if len(inputs) != len(block["inputs"]):
             raise InvalidProgramError
         block_scope = Scope(dict(zip(block["inputs"], inputs, strict=True)))
@@ -173,7 +173,7 @@ class Program:
 
 
 def resolve_nodes(name: str, current: Node, scope: Scope) -> list[Node]:
-    """Return the values that a name, an entry or a part of a list stands for."""
+    """Return the values of a name, a list entry or a slice of a list."""
     list_name, _, index_text = name.removesuffix("]").partition("[")
     if not index_text:
         return (
@@ -213,12 +213,12 @@ def _evaluate_term(term: str, current: Node, scope: Scope) -> int:
 
 
 def evaluate_condition(text: str, scope: Scope) -> bool:
-    """Return whether `name % 2 == 1`."""
+    """Return the value of a condition `name % 2 == 1`."""
     return scope.numbers[text.partition(" ")[0]] % 2 == 1
 
 
 def list_reachable(output_nodes: Sequence[Node]) -> list[Node]:
-    """Return the nodes that lead to some others, and these."""
+    """Return some nodes and all nodes that they depend on."""
     reachable: dict[int, Node] = {}
     pending = list(output_nodes)
     while pending:

@@ -1,4 +1,4 @@
-"""Checkpoints of PyTorch's that were written by hand: pickles that lie, archives that are bombs."""
+"""Generate forged PyTorch checkpoints: handwritten pickles and archive bombs."""
 
 import io
 import struct
@@ -26,7 +26,7 @@ def _encode_number(integer: int) -> bytes:
 
 
 def _make_tensor(numbers: Random) -> bytes:
-    """Return instructions of a tensor whose key, offset, shape and strides are anything."""
+    """Return pickle instructions of a tensor with any key, offset, shape and strides."""
 
     def choose_integer() -> int:
         return numbers.choice(
@@ -68,7 +68,7 @@ def _make_tensor(numbers: Random) -> bytes:
 
 
 def _make_piece(numbers: Random, depth: int = 0) -> bytes:
-    """Return instructions that leave one value on the stack, or too many, or none."""
+    """Return pickle instructions that leave one value on the stack, too many, or none."""
 
     def make_inner() -> bytes:
         return _make_piece(numbers, depth + 1) if depth < 4 else b"N"
@@ -104,7 +104,7 @@ def _make_piece(numbers: Random, depth: int = 0) -> bytes:
 
 
 def make_pickle(numbers: Random) -> bytes:
-    """Return a checkpoint whose pickle was written by hand, in one of the two formats."""
+    """Return a checkpoint with a handwritten pickle, in one of the two formats."""
     body = (
         b"\x80\x02" + _make_piece(numbers) + numbers.choice((b".", b".", b".", b"", b"0.", b"b."))
     )
@@ -125,7 +125,7 @@ def _write_archive(files: dict[str, bytes], numbers: Random) -> bytes:
 
 
 def make_archive(numbers: Random) -> bytes:
-    """Return an archive that is a bomb, lacks entries, or points anywhere."""
+    """Return an archive that is a bomb, lacks entries, or points to any offset."""
     return numbers.choice((_make_bomb, _make_many_entries, _remove_entry, _replace_offsets))(
         numbers
     )
@@ -139,7 +139,7 @@ def _make_bomb(_: Random) -> bytes:
 
 
 def _make_many_entries(numbers: Random) -> bytes:
-    """Return the directory of an archive of very many entries, all at one place."""
+    """Return the directory of an archive with very many entries at one offset."""
     directory_entry = (
         struct.pack("<4s6H3L5H2L", b"PK\x01\x02", *[0] * 6, 0, 4, 4, 1, *[0] * 4, 0, 0) + b"a"
     )
@@ -175,7 +175,7 @@ def _remove_entry(numbers: Random) -> bytes:
 
 
 def _replace_offsets(numbers: Random) -> bytes:
-    """Return an archive in whose directory sizes and places were changed."""
+    """Return an archive with changed sizes and offsets in its directory."""
     archive_bytes = bytearray(_make_valid(numbers)[0])
     entry_offsets = [
         i for i in range(len(archive_bytes) - 46) if archive_bytes[i : i + 4] == b"PK\x01\x02"

@@ -1,4 +1,4 @@
-"""Encoded images: of every format and kind, of sizes that are not there, and damaged ones."""
+"""Generate encoded images: all formats and modes, false sizes, and damage."""
 
 import io
 import struct
@@ -30,7 +30,7 @@ SIDES = (
     (1 << 31) - 1,
     (1 << 32) - 1,
 )
-"""Sides that a header may claim."""
+"""Side lengths that a header may claim."""
 
 
 def decode_pixels(content: bytes) -> np.ndarray:
@@ -42,7 +42,7 @@ def decode_pixels(content: bytes) -> np.ndarray:
 
 
 def make_image(numbers: Random, *, huge: bool = True) -> tuple[str, bytes]:
-    """Return the name and the bytes of an image, of one that is none, or of a bomb."""
+    """Return the name and the bytes of an image, of something else, or of a bomb."""
     makers: tuple[Callable[[Random], tuple[str, bytes]], ...] = (
         _make_picture,
         _make_16_bit,
@@ -55,7 +55,7 @@ def make_image(numbers: Random, *, huge: bool = True) -> tuple[str, bytes]:
 
 
 def inject_damage(numbers: Random, content: bytes) -> bytes:
-    """Return an image of which bytes are lost, changed, doubled or put in."""
+    """Return an image with lost, changed, repeated or inserted bytes."""
     changed = bytearray(content or b"\0")
     for _ in range(numbers.randint(1, 5)):
         at = (
@@ -104,7 +104,7 @@ def _make_picture(numbers: Random) -> tuple[str, bytes]:
 
 
 def _encode_image(image: Image.Image, kind: str, options: dict[str, Any]) -> bytes:
-    """Return an image in a format, in the nearest mode that the format has."""
+    """Return an image in a format, in the nearest mode that the format supports."""
     for mode in (image.mode, "RGB"):
         buffer = io.BytesIO()
         try:
@@ -140,7 +140,7 @@ def _draw_image(numbers: Random, size: tuple[int, int], mode: str) -> Image.Imag
 
 
 def _make_16_bit(numbers: Random) -> tuple[str, bytes]:
-    """Return colour of 16 bits a sample."""
+    """Return a colour image with 16 bits per sample."""
     width, height = numbers.randint(1, 40), numbers.randint(1, 40)
     color, samples = numbers.choice(((2, 3), (6, 4), (4, 2)))
     rows = b"".join(b"\0" + numbers.randbytes(width * samples * 2) for _ in range(height))
@@ -158,7 +158,7 @@ def _make_other(numbers: Random) -> tuple[str, bytes]:
 
 
 def _make_false_size(numbers: Random) -> tuple[str, bytes]:
-    """Return a small file whose header claims any size."""
+    """Return a small file with a header that claims any size."""
     width, height = numbers.choice(SIDES), numbers.choice(SIDES)
     little = min(width, 65535), min(height, 65535)
     rows = zlib.compress(bytes(numbers.choice((0, 100, 1 << 20))))
@@ -185,13 +185,13 @@ def _write_bmp(width: int, height: int, numbers: Random) -> bytes:
 
 @cache
 def _compress_rows(width: int, height: int) -> bytes:
-    """Return rows of nothing, compressed."""
+    """Return compressed rows of zeros."""
     packer, row = zlib.compressobj(1), bytes(1 + width * 3)
     return b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
 
 
 def _make_bomb(numbers: Random) -> tuple[str, bytes]:
-    """Return a small file that unpacks to what it claims, near what is taken and beyond it."""
+    """Return a small file that unpacks to its claimed size, near the limit and above it."""
     width, height = numbers.choice(
         (
             (8192, 8192),
@@ -228,7 +228,7 @@ def write_png(width: int, height: int, depth: int, color: int, packed: bytes) ->
 
 
 def write_tiff(width: int, height: int, rows: int, tile: int | None, packed: bytes) -> bytes:
-    """Return a TIFF file of one deflated strip of `rows` rows, or one tile as wide."""
+    """Return a TIFF file of one deflated strip of `rows` rows, or one tile of the same width."""
     layout_tags = ((278, rows), (273, 400), (279, len(packed)), (266, 1))
     if tile is not None:
         layout_tags = ((322, tile), (323, rows), (324, 400), (325, len(packed)))

@@ -1,6 +1,6 @@
-"""Right specs full of names: bound, bound again, carried by loops, collected, hidden in blocks.
+"""Fuzz valid specs with many names: rebound, carried by loops, collected, local to blocks.
 
-What the compiler makes of each is compared with a second definition of the language.
+The compiler's graph of each is compared with a second definition of the language.
 """
 
 import json
@@ -20,7 +20,7 @@ DEEP = 4
 
 @dataclass
 class Writer:
-    """Writes random steps, as data; whatever it names stands at the beginning of its block."""
+    """Writes random steps as data; each block starts with steps that define every name."""
 
     numbers: Random
     blocks: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Writer:
         return " + ".join(pick.choice(terms) for _ in range(pick.randint(1, 3)))
 
     def choose_reference(self) -> str:
-        """Return the name of a value or a list, or of a part of one."""
+        """Return the name of a value or a list, or a part of a list."""
         pick, name = self.numbers, self.numbers.choice(LIST_NAMES)
         if pick.random() < 0.6:
             return pick.choice(VALUE_NAMES)
@@ -74,12 +74,12 @@ class Writer:
         return {"conv": {"filters": f"({self.make_sum()}) % 7 + 1", "kernel": 1}}
 
     def make_let(self, depth: int) -> dict[str, Any]:  # noqa: ARG002
-        """Return names of numbers."""
+        """Return a step that names numbers."""
         names = self.numbers.sample(NUMBER_NAMES, self.numbers.randint(1, 2))
         return {"let": {name: self.make_sum() for name in names}}
 
     def make_body(self, depth: int) -> list[dict[str, Any]]:
-        """Return the steps of a turn."""
+        """Return the steps of an iteration."""
         self.loops += 1
         steps = self.make_steps(depth + 1)
         self.loops -= 1
@@ -105,17 +105,17 @@ class Writer:
         return {"when": {"if": f"{name} % 2 == 1", **branches}}
 
     def make_seq(self, depth: int) -> dict[str, Any]:
-        """Return steps of their own."""
+        """Return a nested sequence of steps."""
         return {"seq": self.make_steps(depth + 1)}
 
     def make_side(self, depth: int) -> dict[str, Any]:
-        """Return a value beside the main line."""
+        """Return a step that computes a value outside the main path."""
         return {
             "side": {"as": self.numbers.choice(VALUE_NAMES), "body": self.make_steps(depth + 1)}
         }
 
     def make_concat(self, depth: int) -> dict[str, Any]:
-        """Return a join."""
+        """Return a concat."""
         pick = self.numbers
         if pick.random() < 0.25:
             times = pick.randint(1, 3)
@@ -129,7 +129,7 @@ class Writer:
         return {"concat": [pick.choice(branches) for _ in range(pick.randint(1, 3))]}
 
     def make_call(self, depth: int) -> dict[str, Any]:
-        """Return the call of a block, if there are any."""
+        """Return the call of a block, if there is one."""
         if not self.blocks:
             return self.make_seq(depth)
         args = {name: self.make_sum() for name in NUMBER_NAMES if self.numbers.random() < 0.5}
@@ -183,7 +183,7 @@ def _make_spec(numbers: Random) -> dict[str, Any]:
 
 
 def _evaluate_spec(spec: Mapping[str, Any]) -> tuple[Node, Node] | None:
-    """Return the two outputs; None for a program without a meaning."""
+    """Return the two outputs, or None for an invalid program."""
     source = Node("image", (), CHANNELS)
     names = Scope({"image": source})
     try:
@@ -196,12 +196,14 @@ def _evaluate_spec(spec: Mapping[str, Any]) -> tuple[Node, Node] | None:
 def _check(spec: Mapping[str, Any], outcome: Outcome) -> str:
     expected = _evaluate_spec(spec)
     if (outcome.code == 2) != (expected is None):
-        return f"exit {outcome.code}, but {'no ' if expected is None else 'a '}meaning"
+        return (
+            f"exit {outcome.code}, but the program is {'invalid' if expected is None else 'valid'}"
+        )
     return _compare_graphs(expected, json.loads(outcome.out)) if expected else ""
 
 
 def _compare_graphs(expected: tuple[Node, Node], document: Mapping[str, Any]) -> str:
-    """Return whether the compiler's graph is the expected one, but for its names."""
+    """Return how the compiler's graph differs from the expected one, ignoring names."""
     signs: dict[tuple[Any, ...], int] = {}
 
     def sign(op: str, channels: int, inputs: tuple[int, ...]) -> int:
@@ -217,13 +219,13 @@ def _compare_graphs(expected: tuple[Node, Node], document: Mapping[str, Any]) ->
         inputs = tuple(expected_signs[id(operand)] for operand in node.inputs)
         expected_signs[id(node)] = sign(node.op, node.channels, inputs)
     if output_signs != [expected_signs[id(node)] for node in expected]:
-        return "another graph"
+        return "the compiler's graph differs"
     count = len(list_reachable(expected)) - 1
-    return "" if len(document["nodes"]) == count else f"{count} nodes are needed"
+    return "" if len(document["nodes"]) == count else f"expected {count} nodes"
 
 
 def _sort_nodes(output_nodes: tuple[Node, ...]) -> list[Node]:
-    """Return the nodes that lead to some, each after its inputs."""
+    """Return some nodes and those that they depend on, each after its inputs."""
     visited: dict[int, Node] = {}
     pending = list(output_nodes)
     while pending:

@@ -1,7 +1,7 @@
-"""Project files of others, or that lead elsewhere, in the folder and above it.
+"""Fuzz project files of other users, or with paths outside the project, here and in parent folders.
 
-Which of them may be obeyed is known beforehand: a case is wrong where one is that may not, or where
-something is written outside the project.
+It is known which of them may be used. A case fails if another one is used, or if something is
+written outside the project.
 """
 
 import os
@@ -69,12 +69,12 @@ def _check_project(
         return f"wrote {manifests[0]}"
     safe = change == "none" or (change == "mode" and not _is_writable(location, mode))
     if outcome.code == 0 and not (safe and out in INSIDE):
-        return "obeyed what it may not"
+        return "used a project file that must be ignored"
     return ""
 
 
 def _is_writable(location: str, mode: int) -> bool:
-    """Whether others can change the project file where this has such a mode."""
+    """Return whether others can change a project file that has this mode here."""
     sticky = mode & 0o1000 and location == ".."
     return bool(mode & 0o022) and not sticky
 

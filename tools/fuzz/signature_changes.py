@@ -1,4 +1,4 @@
-"""What is done to a signed bundle: to its files, its manifest, and its signature."""
+"""Change a signed bundle: its files, its manifest and its signature."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ from signed_templates import BUNDLES, KEYS, RELEASES, read_signature, write_bund
 
 
 def _keep(_: Path, __: Random) -> None:
-    """Leave all as it is."""
+    """Change nothing."""
 
 
 def _strip(folder: Path, _: Random) -> None:
@@ -30,7 +30,7 @@ def _replace_bit(folder: Path, numbers: Random) -> None:
 
 
 def _replace_manifest_field(folder: Path, numbers: Random) -> None:
-    """Change what the manifest says, and seal it again."""
+    """Change a field of the manifest, and renew the seal."""
     from tcc.compiler.support import json_records
 
     path = folder / "manifest.json"
@@ -54,7 +54,7 @@ def _replace_manifest_field(folder: Path, numbers: Random) -> None:
 
 
 def _format_manifest(folder: Path, _: Random) -> None:
-    """Write the same manifest otherwise: what it says stays, and its bytes do not."""
+    """Format the manifest differently: its content does not change, but its bytes do."""
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()), indent=1))
 
@@ -77,14 +77,14 @@ def _link_file(folder: Path, numbers: Random) -> None:
 
 
 def _swap_signature(folder: Path, numbers: Random) -> None:
-    """Take another signature: of another bundle, key or release."""
+    """Replace the signature with one of another bundle, key or release."""
     bundle = numbers.choice(BUNDLES)
     signature = read_signature(bundle, numbers.choice(KEYS), numbers.choice(RELEASES))
     (folder / "model.sig").write_bytes(signature)
 
 
 def _swap_content(folder: Path, _: Random) -> None:
-    """Take another bundle's files under this signature."""
+    """Replace the files with another bundle's, and keep the signature."""
     signed = (folder / "model.sig").read_bytes()
     precision = json.loads((folder / "manifest.json").read_text())["precision"]
     other_bundle = next(name for name in BUNDLES if not name.endswith(precision))
@@ -123,7 +123,7 @@ def _replace_signature_field(folder: Path, numbers: Random) -> None:
 
 
 def _update_payload(folder: Path, numbers: Random) -> None:
-    """Change a file, and the payload as it would be, without a key."""
+    """Change a file and update the payload, without the key to sign it."""
     _replace_bit(folder, numbers)
     path = folder / "model.sig"
     envelope = json.loads(path.read_text())

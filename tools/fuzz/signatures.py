@@ -1,8 +1,8 @@
-"""Signed bundles that are tampered with, downgraded or swapped, and lists of trusted keys.
+"""Fuzz signed bundles that are changed, downgraded or swapped, and lists of trusted keys.
 
-What is asked for is known beforehand: a case is wrong where a bundle runs that should be refused,
-or is refused though it holds. A signature that is edited counts as the same one where its payload
-and bytes are. `signed_reads.py` tries many more, without a process for each.
+The expected answer is known. A case fails if a bundle runs that should be refused, or if a valid
+one is refused. An edited signature counts as the same if its payload and signature bytes are.
+`signed_reads.py` tries many more cases without a process for each.
 """
 
 import base64
@@ -41,7 +41,7 @@ PAST, AHEAD = "2020-01-31", "9999-12-31"
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What a case's user trusts the maker's key for, and what he has seen."""
+    """What a user trusts the maker's key for, and the releases that he has seen."""
 
     networks: tuple[str, ...] | None  # None: the key is not trusted at all
     expires: str | None = None
@@ -52,7 +52,7 @@ class Trust:
     damage: str = ""
 
     def to_document(self) -> dict[str, Any]:
-        """Return it as `trust.json` has it."""
+        """Return the content of `trust.json`."""
         pem, fingerprint = read_public_keys()["maker"]
         key_entry = {
             "fingerprint": fingerprint,
@@ -70,7 +70,7 @@ class Trust:
         }
 
     def is_accepted(self, key: str, release: int, request: "Request") -> bool:
-        """Whether a bundle of the network, as a key signed it, is to run."""
+        """Whether a bundle of the network with a key's signature may run."""
         if request.key not in {"", key} or (key == "maker" and self.revoked):
             return False
         if key == "other" or self.networks is None:
@@ -87,14 +87,14 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a command line says: the key that is typed, and whether the user vouches."""
+    """The key that the command line names, and whether it has `--trust`."""
 
     key: str
     has_trust_option: bool
 
     @classmethod
     def from_arguments(cls, arguments: tuple[str, ...]) -> "Request":
-        """Return what words say."""
+        """Return the request of a command line."""
         key = (
             arguments[arguments.index("--key") + 1].partition(".")[0]
             if "--key" in arguments
@@ -104,7 +104,7 @@ class Request:
 
 
 def _is_same_signature(signature: bytes, other_signature: bytes) -> bool:
-    """Whether two signatures say the same, however it is written."""
+    """Return whether two signatures have the same payload and bytes, in any formatting."""
     try:
         envelope, other_envelope = (
             json.loads(signature_bytes) for signature_bytes in (signature, other_signature)
@@ -190,14 +190,14 @@ def _prepare_case(
 def _check_answer(trust: Trust, arguments: tuple[str, ...], outcome: Outcome, folder: Path) -> str:
     answer = evaluate_trust(trust, Request.from_arguments(arguments), folder / "b")
     if answer is False and outcome.code == 0:
-        return "ran what should be refused"
+        return "a bundle ran that should be refused"
     if answer is True and outcome.code:
-        return "refused what holds"
+        return "a valid bundle was refused"
     return ""
 
 
 def evaluate_trust(trust: Trust, request: Request, folder: Path) -> bool | None:
-    """Return whether a bundle is to run; None where both is an answer."""
+    """Return whether a bundle may run; None if both answers are allowed."""
     path = folder / "model.sig"
     if not os.path.lexists(path):
         is_named_network = NETWORK in (trust.networks or ()) and not request.has_trust_option
@@ -220,12 +220,13 @@ def evaluate_trust(trust: Trust, request: Request, folder: Path) -> bool | None:
     is_accepted = trust.is_accepted(*signed[0], request)
     if signature == read_signature(content, *signed[0]) and not path.is_symlink():
         return is_accepted
-    # Edited around what is signed: it may be refused, and need not be where its key is hidden.
+    # Only unsigned parts are edited: both answers are allowed if the original may run, or if
+    # its key is hidden and the user passes --trust.
     return None if is_accepted or lax else False
 
 
 def _read_fingerprint(signature: bytes) -> str:
-    """Return the key that an envelope names, if it names one."""
+    """Return the key fingerprint that an envelope names, or an empty string."""
     try:
         return str(json.loads(signature)["verificationMaterial"]["publicKey"]["hint"])
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -233,7 +234,7 @@ def _read_fingerprint(signature: bytes) -> str:
 
 
 def _is_intact(bundle: str, folder: Path) -> bool:
-    """Whether a folder holds what a bundle has, to the byte, and no more but a signature."""
+    """Return whether a folder has exactly a bundle's files and bytes, except the signature."""
     file_paths = {p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()}
     names = {p.relative_to(folder).as_posix() for p in file_paths} - {"model.sig"}
     return names == read_bundle_files(bundle).keys() and all(

@@ -1,10 +1,9 @@
-"""Open ten thousand signed bundles that were tampered with, in this process.
+"""Open ten thousand changed signed bundles in this process.
 
     python tools/fuzz/signed_reads.py [--count N] [--seed N]
 
-The cases are those of the front `signatures`, with the answer that each is to get. Exits with 1
-where a bundle is opened that should be refused, is refused though it holds, or where anything else
-than an error with a code is raised.
+The cases and their expected answers are those of the front `signatures`. Exits with 1 if a bundle
+opens that should be refused, if a valid one is refused, or if an error has no code.
 """
 
 import argparse
@@ -28,11 +27,11 @@ from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.targets import devices
 
 SECONDS = 20.0
-"""What one may take."""
+"""The maximum time for one bundle in seconds."""
 
 
 def open_bundle(case: Case) -> tuple[int, str]:
-    """Return the exit code that opening a case's bundle in this folder means, and its error."""
+    """Open a case's bundle in this folder; return the corresponding exit code, and the error."""
     request = Request.from_arguments(case.arguments)
     key = Path(f"{request.key}.pub") if request.key else None
     try:
@@ -46,7 +45,7 @@ def open_bundle(case: Case) -> tuple[int, str]:
 
 
 def main() -> int:
-    """Try the cases that the command line asks for."""
+    """Run the selected cases."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Bundles that are signed once, by two keys and at three releases, for the cases to take."""
+"""Sign bundles once, with two keys and at three releases, for use by the cases."""
 
 import atexit
 import hashlib
@@ -19,7 +19,7 @@ SIGNED = tuple((key, release) for key in KEYS for release in RELEASES)
 
 @cache
 def build_signatures() -> Path:
-    """Return a folder with the keys and every signature, made once."""
+    """Return a folder with the keys and every signature; it is created once."""
     from tcc.compiler.bundle import bundle_folder, signed_files
     from tcc.compiler.targets import devices
 
@@ -67,20 +67,20 @@ def read_public_keys() -> Mapping[str, tuple[str, str]]:
 
 
 def read_signature(bundle: str, key: str, release: int) -> bytes:
-    """Return `model.sig` of a bundle."""
+    """Return the `model.sig` of a bundle."""
     return (build_signatures() / f"{bundle}-{key}-{release}.sig").read_bytes()
 
 
 @cache
 def read_bundle_files(bundle: str) -> Mapping[str, bytes]:
-    """Return the files of a bundle that nobody changed."""
+    """Return the files of an unchanged bundle."""
     folder = build_templates() / bundle
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def write_bundle(bundle: str, folder: Path) -> None:
-    """Write the files of a bundle that nobody changed."""
+    """Write the files of an unchanged bundle."""
     for name, content in read_bundle_files(bundle).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)

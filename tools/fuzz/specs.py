@@ -1,8 +1,8 @@
-"""Specs as strangers write them: damaged, rebuilt from hostile parts, endless, in many files.
+"""Fuzz hostile specs: damaged, rebuilt from wrong parts, very long, in many files.
 
-Beside what holds of every command: at most 50 messages, each with a code and a place; with
-`--json` one document; a formatted spec says what it said; and a wrong spec of 64 KiB is answered
-in 5 s of processor time, a sound one of 20,000 nodes in 8 s.
+A spec gives at most 50 messages, each with a code and a location; with `--json`, it gives one
+document. Formatting must not change a spec's content. A wrong spec of 64 KiB is answered in 5 s of
+CPU time, a valid one of 20,000 nodes in 8 s.
 """
 
 import json
@@ -68,7 +68,7 @@ SETTINGS = (
 )  # fmt: skip
 COMMANDS = (("check",), ("check", "--json"), ("check", "--strict"), ("show",))
 MAX_MESSAGES, MAX_WRONG_SECONDS, MAX_VALID_SECONDS = 50, 5.0, 8.0
-"""Messages of one spec; seconds for a wrong one, and for one that compiles."""
+"""The maximum number of messages, and the CPU seconds for a wrong spec and for a valid one."""
 
 
 def check_answer(outcome: Outcome, _: Path) -> str:
@@ -79,33 +79,33 @@ def check_answer(outcome: Outcome, _: Path) -> str:
     if outcome.code == 2 and not re.search(
         r"^(error\[E\d{4}\]|error|Usage|usage)", outcome.err, re.M
     ):
-        return "no message"
+        return "the answer has no message"
     if outcome.seconds > (MAX_VALID_SECONDS if outcome.code == 0 else MAX_WRONG_SECONDS):
-        return f"{outcome.seconds:.1f} s for an answer of code {outcome.code}"
+        return f"{outcome.seconds:.1f} s for an answer with exit code {outcome.code}"
     return ""
 
 
 def check_document(outcome: Outcome, folder: Path) -> str:
-    """Return what is wrong with an answer that was to be a JSON document."""
+    """Return what is wrong with an answer that should be a JSON document."""
     try:
         document = json.loads(outcome.out)
     except ValueError:
-        return "standard output is no JSON document"
+        return "standard output is not a JSON document"
     if outcome.code == 2 and len(document["diagnostics"]) > MAX_MESSAGES:
-        return "more diagnostics than are told"
+        return f"more than {MAX_MESSAGES} diagnostics"
     return check_answer(outcome, folder)
 
 
 def check_formatted(outcome: Outcome, folder: Path) -> str:
-    """Return what is wrong with a spec that was formatted in place."""
+    """Return what is wrong with a spec after formatting in place."""
     original_path, formatted_path = (folder / name for name in ("before.yaml", "spec.yaml"))
     if outcome.code == 0:
         texts = [
             repr(to_plain(parse(path.read_bytes(), path.name)))
             for path in (original_path, formatted_path)
         ]
-        if sorted(texts[0]) != sorted(texts[1]):  # top-level keys may change their order
-            return "formatting changed what a spec says"
+        if sorted(texts[0]) != sorted(texts[1]):  # top-level keys may be reordered
+            return "formatting changed the content of the spec"
     return check_answer(outcome, folder)
 
 
@@ -161,14 +161,16 @@ def _read_shipped(numbers: Random) -> str:
     return Path(numbers.choice(sorted(list_specs().values()))).read_text()
 
 
-def _make_spec_case(numbers: Random, content: bytes, name: str = "spec.yaml", *more: str) -> Case:
+def _make_spec_case(
+    numbers: Random, content: bytes, name: str = "spec.yaml", *extra_arguments: str
+) -> Case:
     command, *options = numbers.choice(COMMANDS)
     check = check_document if "--json" in options else check_answer
-    return Case((command, name, *options, *more), {name: content}, check=check)
+    return Case((command, name, *options, *extra_arguments), {name: content}, check=check)
 
 
 def _make_damaged(numbers: Random) -> Case:
-    """Lines dropped, doubled, moved, cut, and filled with what does not fit."""
+    """Lines that are dropped, repeated, moved, cut or replaced with wrong text."""
     lines = _read_shipped(numbers).split("\n")
     for _ in range(numbers.randint(1, 4)):
         change, piece = numbers.choice(CHANGES), numbers.choice(PIECES)
@@ -177,7 +179,7 @@ def _make_damaged(numbers: Random) -> Case:
 
 
 def _make_flipped(numbers: Random) -> Case:
-    """Bytes changed, dropped, repeated or put in another encoding."""
+    """Bytes that are changed, dropped, repeated or in another encoding."""
     content = bytearray(_read_shipped(numbers).encode())
     for _ in range(numbers.randint(1, 20)):
         at = numbers.randrange(len(content))
@@ -193,7 +195,7 @@ def _make_flipped(numbers: Random) -> Case:
 
 
 def _replace_parts(tree: Any, numbers: Random, chance: float) -> Any:
-    """Return a tree some of whose parts are others, gone, doubled or in another place."""
+    """Return a tree with replaced, removed, repeated or moved parts."""
     if numbers.random() < chance:
         return numbers.choice(ODD_VALUES)
     if isinstance(tree, list):
@@ -217,7 +219,7 @@ def _replace_parts(tree: Any, numbers: Random, chance: float) -> Any:
 
 
 def _make_rebuilt(numbers: Random) -> Case:
-    """The tree of a spec with parts that do not fit, as JSON, which is YAML too."""
+    """A spec's tree with wrong parts, as JSON, which is also YAML."""
     path = numbers.choice(sorted(list_specs().values()))
     tree = _replace_parts(
         to_plain(parse(path.read_bytes(), path.name)), numbers, numbers.choice((0.002, 0.02, 0.1))
@@ -230,7 +232,7 @@ def _make_rebuilt(numbers: Random) -> Case:
 
 
 def _make_settings(numbers: Random) -> Case:
-    """Settings of parameters that there are and are not, to what they cannot be."""
+    """Settings of known and unknown parameters to wrong values."""
     name = numbers.choice(sorted(list_specs()))
     params = to_plain(parse(list_specs()[name].read_bytes(), name)) or {}
     param_names = (
@@ -244,7 +246,7 @@ def _make_settings(numbers: Random) -> Case:
 
 
 def _make_libraries(numbers: Random) -> Case:
-    """Files that use each other, themselves, what is not there, and what lies elsewhere."""
+    """Files that use each other, themselves, missing files, and files outside the folder."""
     count = numbers.choice((1, 2, 5, 70))
     names = [f"lib{n}.yaml" for n in range(count)]
     odd = (
@@ -277,7 +279,7 @@ def _make_libraries(numbers: Random) -> Case:
 
 
 def _make_formatted(numbers: Random) -> Case:
-    """A spec, damaged now and then, that is formatted in place."""
+    """A spec, sometimes damaged, that is formatted in place."""
     lines = _read_shipped(numbers).split("\n")
     for _ in range(numbers.randint(0, 2)):
         change, piece = numbers.choice(CHANGES), numbers.choice((" # note", *PIECES))

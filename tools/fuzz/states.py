@@ -1,4 +1,4 @@
-"""A small network, its weights, and what training programs make of them."""
+"""Generate a small network, its weights, and the state dicts that training programs save."""
 
 import io
 from collections import OrderedDict
@@ -30,13 +30,13 @@ WEIGHT_NAMES = (
     ("linear.weight", "net.6.weight", (5, 4)),
     ("linear.bias", "net.6.bias", (5,)),
 )
-"""Our names of the weights, other ones, and shapes."""
+"""tcc's names of the weights, other names, and shapes."""
 State = dict[str, Any]
 
 
 @cache
 def make_values() -> dict[str, Any]:
-    """The weights by our names: each number is another one, which float16 holds."""
+    """The weights by tcc's names: distinct numbers that float16 represents exactly."""
     import numpy as np
 
     arrays, count = {}, 1
@@ -60,7 +60,7 @@ def make_state_dict() -> State:
 
 
 def save_state(checkpoint: object, numbers: Random) -> bytes:
-    """Return what `torch.save` makes of a value, in its old or its new format."""
+    """Return what `torch.save` writes for a value, in its old or new format."""
     import torch
 
     file = io.BytesIO()
@@ -69,7 +69,7 @@ def save_state(checkpoint: object, numbers: Random) -> bytes:
 
 
 def wrap_state(state: State, numbers: Random) -> object:
-    """Return a state dict in what training programs save: always one that is to be taken."""
+    """Wrap a state dict as training programs do; every form must be accepted."""
     import argparse
 
     import torch
@@ -98,7 +98,7 @@ def wrap_state(state: State, numbers: Random) -> object:
 
 
 def _make_view(tensor: Any, numbers: Random) -> Any:
-    """Return the same numbers in memory of another layout."""
+    """Return the same numbers in another memory layout."""
     import torch
 
     pad = torch.full((numbers.randint(0, 9),), 7.0, dtype=tensor.dtype)

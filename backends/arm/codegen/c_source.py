@@ -188,14 +188,14 @@ def _generate_contract(network_input: Input) -> Iterator[str]:
 
 def _generate_memory(network: Network) -> Iterator[str]:
     graph, arena = network.program.graph, network.arena
-    source = graph.inputs[0]
+    network_input = graph.inputs[0]
     output_offsets = ", ".join(str(network.get_offset(o.value)) for o in graph.outputs)
-    scratch = create_input_scratch(source)
+    scratch = create_input_scratch(network_input)
     yield ""
-    yield f"#define FLOAT_INPUT {int(source.type.dtype is DType.F32)}"
+    yield f"#define FLOAT_INPUT {int(network_input.type.dtype is DType.F32)}"
     yield f"enum {{ ALIGNMENT = {ALIGNMENT}, INSTANCE_SIZE = {INSTANCE_BYTES} }};"
     yield "/* Offsets of values in an instance's memory. */"
-    yield f"enum {{ INPUT_AT = {network.get_offset(source.name)} }};"
+    yield f"enum {{ INPUT_AT = {network.get_offset(network_input.name)} }};"
     at = arena.offsets[SCRATCH_BUFFER]
     yield f"enum {{ SCRATCH_AT = {at}, SCRATCH_SIZE = {scratch.nbytes} }};"
     yield f"static const size_t output_at[] = {{{output_offsets}}};"

@@ -33,7 +33,7 @@ def find_refusals(target: str, graph: Graph) -> Iterator[Refusal]:
     # The C interface has one input pointer. Reported at each reader, because an input has no
     # source location.
     if len(graph.inputs) > 1:
-        extra_inputs = {source.name for source in graph.inputs[1:]}
+        extra_inputs = {network_input.name for network_input in graph.inputs[1:]}
         for node in graph.nodes:
             if extra_inputs & set(node.inputs):
                 reason = f"{target} supports one network input, but this reads another one"

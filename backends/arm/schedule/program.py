@@ -165,8 +165,8 @@ def compute_buffers(program: Program, kept_names: Iterable[str] = ()) -> tuple[B
     def extend_lifetime(value_name: str, step: int) -> None:
         steps_by_buffer.setdefault(locations[value_name].buffer, []).append(step)
 
-    for source in graph.inputs:
-        extend_lifetime(source.name, 0)
+    for network_input in graph.inputs:
+        extend_lifetime(network_input.name, 0)
     for number, step in enumerate(program.steps, 1):
         for value_name in _iterate_values(step):
             extend_lifetime(value_name, number)

@@ -116,7 +116,7 @@ def compute_outputs(model: Model, machine: Machine, tensor: "Floats") -> "Mappin
     """Return the outputs for an input tensor, by name, both without a batch axis."""
     graph, weights = model.graph, model.weights
     winograd_names = {node.name for node in find_layers(model, machine)}
-    tensors = {source.name: tensor[None] for source in graph.inputs}
+    tensors = {network_input.name: tensor[None] for network_input in graph.inputs}
     for node in graph.nodes:
         if node.name in winograd_names and isinstance(node.op, ops.Conv):
             params = [weights[name] for name in node.params]

@@ -151,7 +151,7 @@ function makeFileJob(file) {
 }
 
 async function makeFrameJob() {
-  const bitmap = await camera.frame();
+  const bitmap = await camera.captureFrame();
   const { width, height } = bitmap;
   const canvas = createElement('canvas', { width, height, role: 'img' });
   canvas.getContext('2d').drawImage(bitmap, 0, 0);
@@ -211,7 +211,7 @@ elements.clear.addEventListener('click', () => {
   releaseImages(elements.results);
   elements.results.replaceChildren();
   classified.length = 0;
-  classifier.saturation?.forget();
+  classifier.saturation?.reset();
   for (const id of ['clear', 'save']) elements[id].disabled = true;
   elements.none.hidden = false;
   elements.saturation.hidden = true;

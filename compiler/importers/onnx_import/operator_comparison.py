@@ -298,10 +298,10 @@ def _run_steps(
     model = cut.build_spec_part([v for copy_names in copies_by_value.values() for v in copy_names])
     vectors = {copy_name: value for value, copy_name in maps.items()}
     feeds = {}
-    for source in model.graph.inputs:
-        value = source.name.removeprefix(FED_PREFIX)
+    for network_input in model.graph.inputs:
+        value = network_input.name.removeprefix(FED_PREFIX)
         tensor = random_tensors.generate(vectors.get(value, value))
-        feeds[source.name] = tensor.reshape(1, *source.type.shape)
+        feeds[network_input.name] = tensor.reshape(1, *network_input.type.shape)
     outputs = float_program.evaluate(model, feeds) if step_values else {}
     return {
         value: [outputs[copy_name] for copy_name in copy_names]

@@ -111,7 +111,7 @@ def build_steps(graph: Graph) -> tuple[tuple[SpecStep, ...], frozenset[str]]:
     """Return the steps of a graph, and the values that are read by name."""
     structure = _GraphStructure(graph)
     output_values = list(dict.fromkeys(output.value for output in graph.outputs))
-    source = graph.inputs[0].name
+    input_name = graph.inputs[0].name
     # An output that depends on all others ends the chain; the others are read by name.
     final_value = next(
         (
@@ -122,12 +122,12 @@ def build_steps(graph: Graph) -> tuple[tuple[SpecStep, ...], frozenset[str]]:
         None,
     )
     if final_value is not None:
-        steps = structure.build_sequence(source, final_value)
+        steps = structure.build_sequence(input_name, final_value)
         named_outputs = set(output_values) - {final_value}
     else:
         dominator = structure.find_common_dominator(output_values)
         steps = [
-            *structure.build_sequence(source, dominator),
+            *structure.build_sequence(input_name, dominator),
             *structure.build_linear(dominator, output_values),
         ]
         named_outputs = set(output_values)
@@ -366,8 +366,8 @@ def write_spec(
     graph: Graph, steps: tuple[SpecStep, ...], named_values: frozenset[str], heading: SpecHeading
 ) -> dict[str, Any]:
     """Return the spec of a graph with these steps, as plain data."""
-    source = graph.inputs[0]
-    contract: dict[str, Any] = {"shape": list(source.type.shape)}
+    network_input = graph.inputs[0]
+    contract: dict[str, Any] = {"shape": list(network_input.type.shape)}
     if heading.preprocess:
         contract["preprocess"] = dict(heading.preprocess)
     costs = compute_cost(graph)
@@ -375,7 +375,7 @@ def write_spec(
         "tcc": 1,
         "name": heading.name,
         "doc": heading.doc,
-        "input": {source.name: contract},
+        "input": {network_input.name: contract},
         "graph": _StepWriter(graph.types, named_values).write_steps(steps),
         "output": _describe_outputs(graph, named_values, heading.labels),
         **({"allow": list(heading.allow)} if heading.allow else {}),

@@ -64,10 +64,10 @@ class SequentialCorrection:
             calibration: A calibration with the weights of every convolution.
             digests: Digests of the fit set; the first images are used, all in memory at once.
         """
-        (source,) = self.lowered_model.graph.inputs
+        (network_input,) = self.lowered_model.graph.inputs
         fit_digests = digests[: self.images]
         tensors = [
-            self.dataset.read_tensor(self._index_by_digest[digest], source)
+            self.dataset.read_tensor(self._index_by_digest[digest], network_input)
             for digest in fit_digests
         ]
         target_means = self._compute_target_means(fit_digests, tensors)
@@ -128,11 +128,13 @@ class _IntegerRun:
 
     def __init__(self, program: Model, tensors: Sequence[Array]) -> None:
         graph = program.graph
-        (source,) = graph.inputs
+        (network_input,) = graph.inputs
         self.graph = graph
         self.weights = dict(program.weights)
         # All images at once: the mean over them is needed before the next layer runs.
-        self.tensors = {source.name: np.stack(tensors).astype(source.type.dtype.value)}
+        self.tensors = {
+            network_input.name: np.stack(tensors).astype(network_input.type.dtype.value)
+        }
         self.last_reader = {
             input_name: node.name for node in graph.nodes for input_name in node.inputs
         }

@@ -59,9 +59,9 @@ class HeldOutEvaluator:
     """Tensors of held-out images, with the fp32 outputs for them."""
 
     def __init__(self, lowered_model: Model, held_out: DataSet, threads: int | None) -> None:
-        (source,) = lowered_model.graph.inputs
+        (network_input,) = lowered_model.graph.inputs
         self.lowered_model, self.threads = lowered_model, threads
-        self.tensors = [held_out.read_tensor(i, source) for i in range(len(held_out))]
+        self.tensors = [held_out.read_tensor(i, network_input) for i in range(len(held_out))]
         self.expected = self._run_images(float_program.create_runner(lowered_model))
 
     def compute_qualities(self, calibration: Calibration) -> Qualities:
@@ -248,11 +248,13 @@ class CrossFitting:
             dataset: The dataset.
             indices: Indices of the images.
         """
-        (source,) = self.lowered_model.graph.inputs
+        (network_input,) = self.lowered_model.graph.inputs
         run_model = float_program.create_runner(model, optimised=model is not self.lowered_model)
         with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
             rows = list(
-                pool.map(lambda index: run_model(dataset.read_tensor(index, source)), indices)
+                pool.map(
+                    lambda index: run_model(dataset.read_tensor(index, network_input)), indices
+                )
             )
         return output_comparison.stack_outputs(self.lowered_model, rows)
 

@@ -53,7 +53,7 @@ class PairedRun:
             ranges: The ranges of unfused values.
             tensors: The network's input for each image.
         """
-        (source,) = model.graph.inputs
+        (network_input,) = model.graph.inputs
         self.graph, self.weights, self.ranges = model.graph, model.weights, ranges
         self.images = len(tensors)
         # Values are dropped after their last reader, to save memory.
@@ -61,8 +61,8 @@ class PairedRun:
             input_name: node.name for node in self.graph.nodes for input_name in node.inputs
         }
         # Both networks in one batch: operations other than convolutions run once for both.
-        self.tensors = {source.name: np.stack([*tensors, *tensors])}
-        self._round(source.name)
+        self.tensors = {network_input.name: np.stack([*tensors, *tensors])}
+        self._round(network_input.name)
 
     def step(self, node: Node, weight: Float32 | None = None) -> None:
         """Run a node in both networks, and drop tensors that no later node reads.
@@ -140,8 +140,8 @@ def search(model: Model, statistics: Statistics, dataset: DataSet) -> SearchedRa
     fit_images = replace(
         dataset, items=tuple(i for i in dataset.items if i.digest in fit_digests)
     ).select_first(MAX_IMAGES)
-    (source,) = model.graph.inputs
-    tensors = [fit_images.read_tensor(index, source) for index in range(len(fit_images))]
+    (network_input,) = model.graph.inputs
+    tensors = [fit_images.read_tensor(index, network_input) for index in range(len(fit_images))]
     paired_run = PairedRun(model, minmax_ranges.ranges, tensors)
     traces = dict(minmax_ranges.traces)
     rounded: dict[str, RoundedWeights] = {}

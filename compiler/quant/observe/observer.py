@@ -143,9 +143,11 @@ class _Observation:
 
     def observe_images(self, images: Sequence[int]) -> int:
         """Store the statistics of some images; return their number."""
-        source = self.model.graph.inputs[0]
+        network_input = self.model.graph.inputs[0]
         for index in images:
-            self._observe_image(index, {source.name: self.dataset.read_tensor(index, source)[None]})
+            self._observe_image(
+                index, {network_input.name: self.dataset.read_tensor(index, network_input)[None]}
+            )
         return len(images)
 
     def _observe_image(self, index: int, model_inputs: dict[str, NDArray[np.generic]]) -> None:
@@ -208,9 +210,9 @@ class _Observation:
         tables = [*self.low.values(), *self.high.values(), *self.outputs.values()]
         finite = np.all([np.isfinite(table).all(1) for table in tables], axis=0)
         if not finite.all():
-            source = self.model.graph.inputs[0]
+            network_input = self.model.graph.inputs[0]
             raise build_overflow_error(
-                self.model, self.dataset.read_tensor(int(np.argmin(finite)), source)
+                self.model, self.dataset.read_tensor(int(np.argmin(finite)), network_input)
             )
 
     def _get_sample(self, name: str) -> Float32:
@@ -348,5 +350,5 @@ def build_overflow_error(model: Model, tensor: Float32) -> UserError:
         f"with these weights, the values of `{name}` are not finite",
         at.get(name, NOWHERE),
         label="NaN or infinity for an image of the dataset",
-        help="check the magnitudes of the weights: the network overflows float32",
+        help="the network overflows float32: check the magnitudes of the weights",
     )

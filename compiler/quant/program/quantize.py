@@ -72,7 +72,9 @@ class _Quantizer:
         graph = self.model.graph
         self.clamps = find_fused_clamps(graph)
         self.by_name = {node.name: node for node in graph.nodes}
-        self.quantized_names = {source.name: source.name for source in graph.inputs}
+        self.quantized_names = {
+            network_input.name: network_input.name for network_input in graph.inputs
+        }
         self.output_values = find_output_values(graph)
 
     def add_input(self, network_input: Input) -> None:
@@ -262,7 +264,10 @@ def _find_scale_problems(model: Model, calibration: Calibration) -> Iterator[Dia
     span_by_node = {node.name: node.at for node in model.graph.nodes}
     for name, value_range in calibration.ranges.items():
         if not MIN_SCALE <= value_range.scale < np.inf:
-            message = f"the scale of `{name}` is {value_range.scale:g}"
+            message = (
+                f"the scale of `{name}` is {value_range.scale:g}, but it must be finite and at "
+                f"least {MIN_SCALE:.2g}"
+            )
             at = span_by_node.get(name, make_file_span(model.graph.name))
             label = "this layer's output" if name in span_by_node else "the network's input"
             yield Diagnostic("E0801", message, at, label, help=HELP)

@@ -42,7 +42,7 @@ def create_probe(model: Model, names: list[str]) -> Callable[[Any], Mapping[str,
 
 
 def _list_inputs(model: Model) -> tuple[str, ...]:
-    return tuple(source.name for source in model.graph.inputs)
+    return tuple(network_input.name for network_input in model.graph.inputs)
 
 
 QuantizedValues = Mapping[str, NDArray[Any]]
@@ -114,13 +114,13 @@ def iterate_quantized_values(
         signed: Names of values; those in float are skipped.
         dataset: Images for the program.
     """
-    (source,) = program.graph.inputs
+    (network_input,) = program.graph.inputs
     types = program.graph.types
     node_names = {node.name for node in program.graph.nodes}
     names = [n for n in signed if n in node_names and types[n].scale is not None]
     run = create_probe(program, names)
     for index in range(len(dataset)):
-        arrays = run(dataset.read_tensor(index, source))
+        arrays = run(dataset.read_tensor(index, network_input))
         yield {name: arrays[name] for name in names}
 
 

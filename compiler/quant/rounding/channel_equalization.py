@@ -139,7 +139,7 @@ def find_channel_classes(graph: Graph) -> ChannelClasses:
         ids_by_value[name] = np.arange(count, count + kind.shape[0])
         count += kind.shape[0]
     # Inputs and outputs must not change.
-    fixed_ids += [ids_by_value[source.name] for source in graph.inputs]
+    fixed_ids += [ids_by_value[network_input.name] for network_input in graph.inputs]
     fixed_ids += [ids_by_value[output.value] for output in graph.outputs]
     summed_ids: list[Ids] = []
     for node in graph.nodes:

@@ -25,10 +25,10 @@ def lower_for_int8(graph: Graph, weights: Mapping[str, Array]) -> Model:
 
 def sample_input(graph: Graph, seed: int = 0) -> Array:
     """Return one random input: grey values for a raw image, otherwise numbers around zero."""
-    source, random = graph.inputs[0], np.random.default_rng(seed)
-    if source.preprocess is not None and source.preprocess.raw:
-        return random.integers(0, 256, source.type.shape).astype(np.float32)
-    return random.standard_normal(source.type.shape, np.float32)
+    network_input, random = graph.inputs[0], np.random.default_rng(seed)
+    if network_input.preprocess is not None and network_input.preprocess.raw:
+        return random.integers(0, 256, network_input.type.shape).astype(np.float32)
+    return random.standard_normal(network_input.type.shape, np.float32)
 
 
 def add_node_outputs(graph: Graph) -> Graph:

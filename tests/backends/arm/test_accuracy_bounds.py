@@ -1,4 +1,4 @@
-"""Winograd's method and a spec's `accuracy`: what it rounds is foretold, and left out if too much."""
+"""Winograd and the `accuracy` of a spec: its rounding is predicted and may disable it."""
 
 import json
 import shutil
@@ -67,7 +67,7 @@ def test_predicted_winograd_outputs_match_the_convolution(name: str) -> None:
 
 
 def choose_plan(text: str, folder: Path, name: str = "arm-a7") -> tuple[Plan, tuple[str, ...]]:
-    """Return what a spec is built by, and the layers that are said to be slower."""
+    """Return the build plan of a spec, and the layers reported as slower."""
     path = folder / "bounded.yaml"
     path.write_text(text)
     spec = load(path)

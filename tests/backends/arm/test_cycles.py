@@ -1,4 +1,4 @@
-"""The cycle model: what waits for what, on blocks small enough to be counted by hand."""
+"""The cycle model on basic blocks small enough to count by hand."""
 
 import sys
 
@@ -11,20 +11,20 @@ from tcc.compiler.support.external_tools import MissingTool
 ADD, MOV, LOAD = 0xE2800001, 0xE1A01002, 0xE5912000  # add r0,r0,#1; mov r1,r2; ldr r2,[r1]
 MLA_Q0, MLA_Q3 = 0xF2020D54, 0xF2026D54  # vmla.f32 q0,q1,q2 and q3,q1,q2
 MLA_D0 = 0xF2010D12  # vmla.f32 d0,d1,d2
-MULL, MLAL = 0xF2C10C02, 0xF2810802  # vmull.s8 q8,d1,d2 by other registers; vmlal.s8 q0,d1,d2
+MULL, MLAL = 0xF2C10C02, 0xF2810802  # vmull.s8 q8,d1,d2 with other registers; vmlal.s8 q0,d1,d2
 LOAD_4 = 0xF420028D  # vld1.32 {d0-d3},[r0]!
 TO_VECTOR = 0xEE000B10  # vmov.32 d0[0],r0
 
 BLOCKS = {
-    "one of each pair is free": ([ADD, MOV], 1),
-    "pairs, not threes": ([ADD, MOV, 0xE1A03004], 2),
-    "waits for what was loaded": ([LOAD, 0xE1A03002], 4),
+    "two instructions are issued per cycle": ([ADD, MOV], 1),
+    "pairs, not triples": ([ADD, MOV, 0xE1A03004], 2),
+    "waits for the loaded value": ([LOAD, 0xE1A03002], 4),
     "a quadword of floats takes the 32-bit data path four times": ([MLA_Q0], 4),
     "sums follow each other without a gap": ([MLA_Q0, MLA_Q0], 8),
-    "and beside each other": ([MLA_Q0, MLA_Q3], 8),
-    "half a vector, half the time, but the sum is waited for": ([MLA_D0, MLA_D0], 6),
-    "a register a cycle": ([LOAD_4], 4),
-    "what is loaded comes after the last register": ([LOAD_4, MLA_Q0], 10),
+    "independent sums too": ([MLA_Q0, MLA_Q3], 8),
+    "half a vector takes half the time, but waits for the sum": ([MLA_D0, MLA_D0], 6),
+    "one register per cycle": ([LOAD_4], 4),
+    "loaded values are available after the last register": ([LOAD_4, MLA_Q0], 10),
     "from core to vector registers": ([TO_VECTOR], 2),
 }
 
@@ -33,9 +33,12 @@ def encode_block(codes: list[int]) -> bytes:
     return b"".join(code.to_bytes(4, "little") for code in codes)
 
 
-@pytest.mark.parametrize(("words", "expected"), BLOCKS.values(), ids=BLOCKS)
-def test_cycles_of_basic_blocks(words: list[int], expected: float) -> None:
-    assert instructions.estimate_cycles(encode_block(words), len(words)) == expected
+@pytest.mark.parametrize(("instruction_words", "expected"), BLOCKS.values(), ids=BLOCKS)
+def test_cycles_of_basic_blocks(instruction_words: list[int], expected: float) -> None:
+    assert (
+        instructions.estimate_cycles(encode_block(instruction_words), len(instruction_words))
+        == expected
+    )
 
 
 def test_thumb_and_arm_code_are_distinguished() -> None:

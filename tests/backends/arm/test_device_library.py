@@ -1,4 +1,4 @@
-"""The library as firmware uses it: instances, threads, names, sanitizers, samples."""
+"""The library in firmware: instances, threads, names, sanitizers and the example."""
 
 import shutil
 import subprocess
@@ -71,13 +71,13 @@ int main(void)
 
 
 def make_other_model(name: str = "other") -> Model:
-    """The network `make_small_model`, with other weights."""
+    """Return the network `make_small_model` with other weights."""
     model = make_small_model(name)
     return replace(model, weights={k: -2 * v for k, v in model.weights.items()})
 
 
 def link_program(folder: Path, machine: Machine, source: str, *folders: Path) -> Path:
-    """Compile a program with zig, and link it with the static libraries of some artifacts."""
+    """Compile a program with zig and link the static libraries of artifacts."""
     (folder / "main.c").write_text(source)
     archives = [str(next(artifact_folder.glob("lib*.a"))) for artifact_folder in folders]
     zig.run(
@@ -101,7 +101,7 @@ def test_two_networks_run_in_parallel_threads(name: str, tmp_path: Path) -> None
         assert all(symbol.startswith(f"{model.graph.name}_") for symbol in symbols)
         assert len(symbols) == (
             19 if machine.has_isa_variants else 17
-        )  # with what chooses among them
+        )  # with the instruction set selection
     program = link_program(tmp_path, machine, TWO, *folders)
     root = Path("/usr/arm-linux-gnueabihf")
     if not machine.native and not root.is_dir():
@@ -120,7 +120,7 @@ def test_two_networks_run_in_parallel_threads(name: str, tmp_path: Path) -> None
 
 
 def test_two_networks_with_one_name_fail_to_link(tmp_path: Path) -> None:
-    """Else the first library would answer for both, in silence."""
+    """Otherwise the first library would silently answer for both."""
     folders = [
         write_artifact(tmp_path / str(number), ARM.emit(HOST.target, model))
         for number, model in enumerate((make_small_model(), make_other_model("small")))
@@ -167,7 +167,7 @@ def test_two_networks_with_one_name_fail_to_link(tmp_path: Path) -> None:
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
-    """A folder with all C of `make_small_model`, to be built with GCC's sanitizers."""
+    """A folder with all C files of `make_small_model`, built with sanitizers of GCC."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     compiled = compile_model.compile_sources(HOST, make_small_model())
@@ -278,7 +278,7 @@ def test_preprocessing_accesses_only_its_memory(sources: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_artifact(
         tmp_path_factory.mktemp("small"), ARM.emit(HOST.target, make_small_model())
     )
@@ -292,8 +292,8 @@ def tools() -> None:
 
 
 @pytest.mark.usefixtures("tools")
-def test_the_readme_example_builds_and_runs(beside: Path, tmp_path: Path) -> None:
-    lines = [line[4:] for line in (beside / "README.txt").read_text().splitlines()
+def test_the_readme_example_builds_and_runs(small_artifact: Path, tmp_path: Path) -> None:
+    lines = [line[4:] for line in (small_artifact / "README.txt").read_text().splitlines()
              if line.startswith("    ") or not line]  # fmt: skip
     code, *commands = "\n".join(lines).strip().split("\n\n")
     shells = [c.replace("cc ", "gcc ", 1) for block in commands for c in block.splitlines()
@@ -301,7 +301,7 @@ def test_the_readme_example_builds_and_runs(beside: Path, tmp_path: Path) -> Non
     assert len(code.splitlines()) == 17
     assert len(shells) == 2
     (tmp_path / "main.c").write_text(code)
-    shutil.copytree(beside, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(small_artifact, tmp_path, dirs_exist_ok=True)
     outputs = set()
     for command in shells:
         subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
@@ -310,12 +310,12 @@ def test_the_readme_example_builds_and_runs(beside: Path, tmp_path: Path) -> Non
         )
         outputs.add(completed.stdout)
     assert len(outputs) == 1
-    # Its image is black: the class and the probability are those that the program prints first.
+    # The image is black: class and probability equal the first line of the program.
     (tmp_path / "black.ppm").write_bytes(b"P6 24 20 255\n" + bytes(3 * 20 * 24))
     command = ["./small-run", "--top", "1", "black.ppm"]
     completed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     label, probability = completed.stdout.splitlines()[2].rsplit(maxsplit=1)
-    assert LABELS.index(label.strip()) > 0  # not what the first class would be by chance
+    assert LABELS.index(label.strip()) > 0  # not just the first class
     (text,) = outputs
     assert text.startswith("logits: done\n")
     name, printed = text.splitlines()[1].rsplit(maxsplit=1)
@@ -333,7 +333,7 @@ def test_the_readme_example_builds_and_runs(beside: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("tools")
-def test_cmake_finds_both_libraries(beside: Path, tmp_path: Path) -> None:
+def test_cmake_finds_both_libraries(small_artifact: Path, tmp_path: Path) -> None:
     source = '#include "small.h"\nint main(void) { return small_threads(0); }\n'
     (tmp_path / "main.c").write_text(source)
     (tmp_path / "CMakeLists.txt").write_text(
@@ -341,13 +341,13 @@ def test_cmake_finds_both_libraries(beside: Path, tmp_path: Path) -> None:
         "add_executable(one main.c)\ntarget_link_libraries(one small::small)\n"
         "add_executable(two main.c)\ntarget_link_libraries(two small::shared)\n"
     )
-    commands = (["cmake", f"-DCMAKE_PREFIX_PATH={beside}", "."], ["cmake", "--build", "."])
+    commands = (["cmake", f"-DCMAKE_PREFIX_PATH={small_artifact}", "."], ["cmake", "--build", "."])
     for command in (*commands, ["./one"], ["./two"]):
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 
 
 def make_integer_model() -> Model:
-    """A network from bytes to 8-bit integers."""
+    """Return a network from bytes to 8-bit integers."""
     add = NetBuilder(3, 12, 15, name="small")
     add("stem", Conv(6, (3, 3), (2, 2), 1))
     add("relu", Relu())

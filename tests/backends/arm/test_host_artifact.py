@@ -1,4 +1,4 @@
-"""The target `host`: what it builds, what others can do with it, and what the program refuses."""
+"""The target `host`: its files, use from other programs, and refused input."""
 
 import ctypes
 import os
@@ -221,9 +221,9 @@ BAD: dict[str, tuple[list[str], bytes, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_bad_input_is_refused(what: str, built: Built, tmp_path: Path) -> None:
-    arguments, content, message = BAD[what]
+@pytest.mark.parametrize("case_name", BAD)
+def test_bad_input_is_refused(case_name: str, built: Built, tmp_path: Path) -> None:
+    arguments, content, message = BAD[case_name]
     (tmp_path / "F").write_bytes(content)
     completed = subprocess.run(
         [built.folder / "small-run", *arguments],
@@ -513,7 +513,7 @@ def test_a_full_disk_is_reported_as_such(built: Built, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def full_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place for temporary files where one page has room."""
+    """A temporary folder with space for one page."""
     mounted = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(tmp_path)]
     if os.geteuid() or subprocess.run(mounted, check=False).returncode:
         pytest.skip("mounting a small disk takes root")
@@ -523,7 +523,7 @@ def full_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 
 def test_kernels_compile_without_disk_space(built: Built, full_scratch: Path) -> None:
-    """LLVM would end the process where it cannot write them."""
+    """LLVM would abort the process if it could not write them."""
     with pytest.raises(MachineError) as caught:
         ARM.emit(HOST, built.model)
     assert "cannot write temporary files: No space left on device" in str(caught.value)

@@ -1,4 +1,4 @@
-"""The target `host` on each instruction set of x86-64 that this machine has."""
+"""The target `host` on each x86-64 instruction set of this machine."""
 
 import ctypes
 import subprocess
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def build_graph() -> Graph:
-    """Return convolutions of every kind, of sizes that no tile fits."""
+    """Return convolutions of every kind, with sizes that fit no tile."""
     add = NetBuilder(3, 45, 38)
     add("stem", Conv(17, (7, 7), stride=(2, 2), padding=3))
     add("bounded", Relu())
@@ -56,7 +56,7 @@ def integers() -> Model:
 
 @pytest.fixture(scope="module")
 def programs(integers: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The folders of the floats and of the integers, built."""
+    """The folders of the built fp32 and int8 programs."""
     models = {"fp32": lower_for_int8(FLOATS.graph, FLOATS.weights), "int8": integers}
     by_name = {precision.name: precision for precision in HOST.precisions}
     return {
@@ -72,7 +72,7 @@ def run(folder: Path, isa: str, *options: str | Path) -> "subprocess.CompletedPr
 
 
 def list_runnable_isas(folder: Path) -> list[str]:
-    """Return the names of those that the program runs with here."""
+    """Return the instruction sets with which the program runs here."""
     return [name for name in NAMES if run(folder, name, "--describe").returncode == 0]
 
 

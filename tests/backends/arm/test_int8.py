@@ -1,4 +1,4 @@
-"""The integer program as kernels of the ARM family: each result is the reference executor's."""
+"""The integer program as ARM kernels: each step matches the reference executor."""
 
 import shutil
 from collections.abc import Mapping
@@ -45,14 +45,14 @@ from tcc.testing.op_cases import sample_weights
 BY_NAME = {m.target.name: m for m in MACHINES}
 HOST = BY_NAME["host"]
 MICRO = force_kernels(HOST, "matrix", "channel_matrix", "vector", "depthwise")
-"""This machine, where micro-kernels compute what they can."""
+"""This machine, with micro-kernels wherever supported."""
 GRAPHS = (build_dense(), build_gated(), build_chain(30))
 MODELS = {
     **{graph.name: build_int8_model(graph, sample_weights(graph)) for graph in GRAPHS},
     **{f"random-{seed}": build_random_program(seed) for seed in range(8)},
-    # A pool of levels with the exponential of a layer in float: twice as many lanes.
+    # A pool of quantized values with the exponential of a float layer: twice the lanes.
     "random-770033": build_random_program(770033),
-    # A pool in float whose windows do not meet, behind levels.
+    # A float pool with disjoint windows, after quantized values.
     "random-2109": build_random_program(2109),
 }
 EMULATED = ("arm-a7", "arm-a76")
@@ -61,7 +61,7 @@ slow_targets = (pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, dict[str, Program]]:
-    """All models' kernels in one library, whose loops run in three parts."""
+    """The kernels of all models in one library, with loops in three parts."""
     folder = tmp_path_factory.mktemp("kernels")
     compiled, programs = compile_library(list(MODELS.values()), MICRO, folder, tasks=3)
     return compiled, dict(zip(MODELS, programs, strict=True))
@@ -76,7 +76,7 @@ def test_every_step_matches_the_reference(
 
 
 def test_plain_loops_compute_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows may be too large for them, sums too long: here no core has any."""
+    """Windows or sums may be too large for micro-kernels: here no core has any."""
     monkeypatch.setitem(CORES, HOST.core, ())
     some = [MODELS["gated"], MODELS["random-3"]]
     compiled, programs = compile_library(some, HOST, tmp_path)
@@ -97,7 +97,7 @@ def test_each_layer_names_its_kernel(built: tuple[Library, dict[str, Program]]) 
 
 
 def test_test_models_cover_every_kind_of_step() -> None:
-    """No random graph is all floats, and together they hold every kind of step."""
+    """No random graph is all float, and together they contain every kind of step."""
     graphs = [model.graph for model in MODELS.values()]
     assert all(find_exact_values(graph) for graph in graphs)
     op_names = {node.op.keyword for graph in graphs for node in graph.nodes}
@@ -137,7 +137,7 @@ def test_every_step_matches_the_reference_under_qemu(name: str, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_c_kernels_pass_the_sanitizers(tmp_path: Path) -> None:
-    """Nothing is read or written beside an argument, and nothing is undefined, in this C."""
+    """The C code has no out-of-bounds access and no undefined behavior."""
     gcc = shutil.which("gcc")
     if gcc is None or HOST.arch != "x86_64":
         pytest.skip("needs gcc on an x86-64 machine")
@@ -156,7 +156,7 @@ def test_c_kernels_pass_the_sanitizers(tmp_path: Path) -> None:
 
 
 def test_reads_out_of_bounds_are_detected(tmp_path: Path) -> None:
-    """The frame of the tests itself: a weight too few is no memory at all."""
+    """Tests the test setup: a missing weight is unreadable memory."""
     model = MODELS["dense"]
     calls, (plan,) = call_program([model], HOST, tmp_path)
 
@@ -181,10 +181,10 @@ def test_reads_out_of_bounds_are_detected(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(("off", "seen"), [(1e-5, False), (1e-3, True)])
+@pytest.mark.parametrize(("off", "is_detected"), [(1e-5, False), (1e-3, True)])
 @pytest.mark.parametrize("in_turn", [False, True])
-def test_errors_of_float_layers_are_detected(off: float, seen: bool, in_turn: bool) -> None:
-    """The frame of the tests itself: and in turn, what later layers make of it is right."""
+def test_errors_of_float_layers_are_detected(off: float, is_detected: bool, in_turn: bool) -> None:
+    """Tests the test setup: in turn, later layers compute from the wrong values correctly."""
     model = next(m for m in MODELS.values() if integer_program.find_inexact_nodes(m.graph))
     graph, source = model.graph, model.graph.inputs[0].name
     layer = next(
@@ -201,11 +201,13 @@ def test_errors_of_float_layers_are_detected(off: float, seen: bool, in_turn: bo
         return {**propagated, layer: shifted_output} if in_turn else {layer: shifted_output}
 
     differences = count_differences(model, 1, run_layer, in_turn=in_turn)
-    assert {name for name, count in differences.items() if count} == ({layer} if seen else set())
+    assert {name for name, count in differences.items() if count} == (
+        {layer} if is_detected else set()
+    )
 
 
 def build_image_program(real_ends: bool) -> Model:
-    """Return the integer program of a network of images, with two outputs."""
+    """Return the integer program of an image network with two outputs."""
     add = NetBuilder(3, 21, 23, name="pictured")
     add("stem", Conv(9, (7, 7), (2, 2), 3))
     skip = add("relu", Relu())

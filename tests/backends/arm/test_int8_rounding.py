@@ -1,4 +1,4 @@
-"""How levels are rounded on processors: where a fused product, or an inverse, gives another one."""
+"""Rounding of quantized values where a fused multiply or a reciprocal would differ."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ from tcc.compiler.ops.integer import (
 from tcc.testing.int8_models import create_quantized_type, sample_quantized
 
 Case = tuple[Op, tuple[TensorType, ...], tuple[Array, ...], tuple[Array, ...]]
-"""An op, the types of its inputs, these, and its weights."""
+"""An op, the types of its inputs, the inputs, and its weights."""
 BY_NAME = {m.target.name: m for m in MACHINES}
 CASES = 4000
 
@@ -43,12 +43,12 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 
 
 def make_halves(rng: np.random.Generator, low: int, high: int) -> Array:
-    """Return numbers half way between two levels, some beyond the bounds."""
+    """Return numbers halfway between two quantized values, some beyond the bounds."""
     return rng.integers(low - 2, high + 2, CASES) + 0.5
 
 
 def make_near_ties() -> tuple[Array, Array]:
-    """Return sums and factors whose float32 products are mostly halves, and exactly so seldom."""
+    """Return sums and factors whose float32 products are mostly ties, but rarely exact ties."""
     rng = np.random.default_rng(0)
     ties = make_halves(rng, -128, 127)
     sums = rng.integers(1, 2 ** rng.integers(1, 31, CASES)) * np.where(ties < 0, -1, 1)
@@ -56,7 +56,7 @@ def make_near_ties() -> tuple[Array, Array]:
 
 
 def make_requantized_case(op: type[QConv] | type[RealConv]) -> Case:
-    """Return a convolution whose sums are its biases: each filter has one sum beside a tie."""
+    """Return a convolution whose sums equal its biases. Each filter has one sum next to a tie."""
     sums, factors = make_near_ties()
     x = create_quantized_type((1, 1, 3), 1.0, signed=False)
     conv = Conv(CASES, (1, 1))
@@ -66,7 +66,7 @@ def make_requantized_case(op: type[QConv] | type[RealConv]) -> Case:
 
 
 def make_extreme_case() -> Case:
-    """Return a convolution with sums and factors of all magnitudes, clamped as by relu6."""
+    """Return a convolution with sums and factors of all magnitudes and a relu6 clamp."""
     rng = np.random.default_rng(1)
     x = create_quantized_type((4, 2, 9), 1.0, signed=True)
     weight = rng.integers(-127, 128, (CASES, 4, 1, 1)).astype(np.int8)
@@ -80,7 +80,7 @@ def make_extreme_case() -> Case:
 
 
 def make_divided_case() -> Case:
-    """Return numbers whose quotients by the scale are halves, or nearly so."""
+    """Return numbers whose quotients by the scale are ties or close to ties."""
     rng = np.random.default_rng(2)
     scale = float(np.float32(0.0123))
     x = (make_halves(rng, -128, 127) * np.float64(np.float32(scale))).astype(np.float32)
@@ -90,7 +90,7 @@ def make_divided_case() -> Case:
 
 
 def make_joined_case(op: type[QAdd] | type[QMul], seed: int) -> Case:
-    """Return a sum or product of levels with scales of all ratios."""
+    """Return an add or mul of quantized values with scales of all ratios."""
     rng = np.random.default_rng(seed)
     shapes = [(5, 7, 9), (5, 7, 9) if seed % 2 else (5, 1, 1), (5, 7, 9)]
     shapes = shapes[: 2 + (op is QAdd and seed % 3 == 0)]
@@ -110,7 +110,7 @@ def make_joined_case(op: type[QAdd] | type[QMul], seed: int) -> Case:
 
 
 def make_mean_case() -> Case:
-    """Return a mean of many levels."""
+    """Return a mean of many quantized values."""
     x = create_quantized_type((9, 33, 31), 0.37, signed=False)
     return QGlobalAvgPool(0.0021, False, 0, 255), (x,), (sample_quantized(x, 1),), ()
 

@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: what is linked into a library is what was compiled here."""
+"""The cache of compiled kernels: only kernels compiled here are linked into a library."""
 
 import hashlib
 import os
@@ -17,14 +17,14 @@ EVIL = b"\x7fELF of a stranger"
 
 @pytest.fixture
 def compiler(tmp_path, monkeypatch):
-    """Compiles a kernel, or takes it out of the cache; says how often it was compiled."""
+    """Compiles a kernel or takes it from the cache, and reports the number of compilations."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "dispatch.c").write_text("int x;")
     calls = []
 
-    def run(folder: Path, *words: str) -> None:
-        calls.append(words)
+    def run(folder: Path, *arguments: str) -> None:
+        calls.append(arguments)
         (folder / "dispatch.o").write_bytes(b"compiled")
 
     monkeypatch.setattr(zig, "run", run)
@@ -48,11 +48,11 @@ def test_a_kernel_is_compiled_once(compiler):
 @pytest.mark.parametrize(
     "plant",
     [
-        lambda own: hashlib.sha256(EVIL).digest() + EVIL,  # as entries once were
-        lambda own: own[:32] + EVIL,
-        lambda own: bytes(32) + EVIL,
-        lambda own: EVIL,
-        lambda own: b"",
+        lambda entry: hashlib.sha256(EVIL).digest() + EVIL,  # in the former format
+        lambda entry: entry[:32] + EVIL,
+        lambda entry: bytes(32) + EVIL,
+        lambda entry: EVIL,
+        lambda entry: b"",
     ],
 )
 def test_a_planted_kernel_is_not_used(plant, compiler):
@@ -64,7 +64,7 @@ def test_a_planted_kernel_is_not_used(plant, compiler):
 
 
 def test_a_cache_from_elsewhere_is_not_used(compiler, tmp_path, monkeypatch):
-    """With his key: an archive may hold both folders, and a variable name the one."""
+    """With the other user's key: an archive may contain both folders, and a variable may name one."""
     compiler()
     (entry,) = list_entries()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))

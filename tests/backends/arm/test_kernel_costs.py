@@ -1,4 +1,4 @@
-"""Costs of kernels: the file that holds them, what they choose, and how they are fitted."""
+"""Kernel costs: their file, the chosen kernels, and missing costs."""
 
 import re
 from dataclasses import replace
@@ -35,7 +35,7 @@ SHAPES = st.builds(
 def choose_kernel(
     op: Conv, shape: tuple[int, int, int], machine: Machine
 ) -> tuple[str, dict[str, float]]:
-    """Return what computes a convolution, as its costs have it."""
+    """Return the kernel that costs select for a convolution, and its amounts."""
     add = NetBuilder(*shape)
     add("op", op)
     graph = add.build()
@@ -45,7 +45,7 @@ def choose_kernel(
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
 def test_each_core_has_costs_of_all_its_kernels(machine: Machine) -> None:
-    """A convolution that each kernel computes is chosen for where the kernel costs nothing."""
+    """Each supported kernel is chosen for a convolution if it costs nothing."""
     cases = {
         "winograd": (Conv(8, (3, 3), padding=1), (8, 9, 9)),
         "float_matrix": (Conv(8, (1, 1)), (8, 9, 9)),
@@ -97,14 +97,14 @@ def test_the_cheapest_kernel_is_chosen_and_winograd_must_save_enough() -> None:
 
 
 def damage_file(pattern: str, by: str) -> str:
-    """Return the file's text with one thing changed."""
+    """Return the text of the file with one change."""
     changed_text, count = re.subn(pattern, by, TEXT, count=1, flags=re.MULTILINE)
     assert count
     return changed_text
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (damage_file(r"^\[cortex_a7\]$", "[cortex_a7"), "it is not TOML"),
         (damage_file(r'^counted = "cycles"\n', ""), "[cortex_a7] has no `counted` and `tile`"),
@@ -133,7 +133,7 @@ def damage_file(pattern: str, by: str) -> str:
     ],
 )
 def test_a_damaged_costs_file_is_reported_with_its_location(
-    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("net.yaml").write_text(SPEC, "utf-8")
@@ -142,7 +142,7 @@ def test_a_damaged_costs_file_is_reported_with_its_location(
     assert outcome.exit_code == 1
     error = outcome.stderr
     assert "error[E0604]" in error
-    assert said in error
+    assert message in error
     assert re.search(r"--> kernel_costs.toml:\d+:1", error)
     assert not Path("build").exists()
 
@@ -164,7 +164,7 @@ def test_a_damaged_costs_file_is_reported_with_its_location(
 def test_missing_costs_are_reported_with_the_command_to_measure_them(
     text: str, subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A core or kernel that was added to the code alone is no damage to the installation."""
+    """A core or kernel added only to the code is no damaged installation."""
     monkeypatch.chdir(tmp_path)
     Path("net.yaml").write_text(SPEC, "utf-8")
     monkeypatch.setattr(core_costs, "load_costs", lambda: parse_costs(text))

@@ -1,4 +1,4 @@
-"""What a program costs: counted under qemu, the same each time."""
+"""Costs of a program: reproducible counts under qemu."""
 
 import json
 import math
@@ -28,7 +28,7 @@ GRAPH = build_gated()
 
 
 def write_artifact(folder: Path, target: str) -> Path:
-    """Write a small network's files for a target."""
+    """Write the files of a small network for a target."""
     artifact = ARM.emit(DEVICES[target].target, Model(GRAPH, initialize_random(GRAPH)))
     for name, content in artifact.files.items():
         path = folder / name
@@ -68,7 +68,7 @@ def test_instruction_counts_are_reproducible(folder: Path) -> None:
     measurement = measure_network(folder)
     assert measure_network(folder) == measurement
     network, memory = measurement.network, measurement.memory
-    macs = 2 * 4 * 8 * 5 * 5  # of the two large convolutions, four an instruction
+    macs = 2 * 4 * 8 * 5 * 5  # MACs of the two large convolutions, four per instruction
     assert network.instructions is not None
     assert network.instructions > macs / 4
     assert network.cycles is not None
@@ -90,9 +90,7 @@ def test_costs_are_reported_per_layer(folder: Path) -> None:
     for part in ("instructions", "cycles"):
         total = getattr(measurement.network, part)
         layer_total = sum(getattr(layer.cost, part) for layer in measurement.layers)
-        assert (
-            0.5 * total < layer_total < total
-        )  # the rest copies input and output, and checks them
+        assert 0.5 * total < layer_total < total  # the rest copies and checks input and output
     shares = {layer.name: layer.cost.instructions or 0 for layer in measurement.layers}
     assert max(shares.values()) < measurement.network.instructions
 
@@ -148,9 +146,9 @@ TIMES = struct.pack("<6d", *[1.0] * 6)
 
 @dataclass(frozen=True)
 class Forged:
-    """A program that says and writes what it likes."""
+    """A program with chosen output and files."""
 
-    said: str = json.dumps(DESCRIBED)
+    facts_json: str = json.dumps(DESCRIBED)
     times: bytes = TIMES
     profile: str = ROWS
     description: str = "forged"
@@ -161,11 +159,11 @@ class Forged:
     def get_path(self, name: str) -> str:
         return name
 
-    def execute(self, words: Sequence[str], runs: int, written: int) -> ProcessOutcome:
-        return ProcessOutcome(0, self.said.encode(), b"")
+    def execute(self, arguments: Sequence[str], runs: int, max_bytes: int) -> ProcessOutcome:
+        return ProcessOutcome(0, self.facts_json.encode(), b"")
 
-    def read_file(self, name: str, most: int) -> bytes:
-        return {"times": self.times, "profile": self.profile.encode()}[name][:most]
+    def read_file(self, name: str, max_bytes: int) -> bytes:
+        return {"times": self.times, "profile": self.profile.encode()}[name][:max_bytes]
 
     def create_error(self, message: str, label: str = "") -> UserError:
         return fail("E0652", message, make_file_span("forged"), label=label)

@@ -1,4 +1,4 @@
-"""How values share memory: the arena, and values placed within others."""
+"""Memory sharing of values: the arena, and values placed inside others."""
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def test_the_bound_is_the_peak_memory_in_use(all_buffers: list[Buffer]) -> None:
 
 
 class Memory:
-    """An arena in which each float knows of which value, and which element of it, it is."""
+    """An arena in which each float records its value and element."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -98,7 +98,7 @@ class Memory:
                 start = self.arena.offsets[get_scratch_name(step, index)] // 4
                 self.owner[start : start + argument.space.elements] = -2
         self.get_view(step.output)[:] = expected_contents[step.output]
-        for argument in step.arguments:  # written first: what is read must not lie there
+        for argument in step.arguments:  # written first: inputs must not overlap it
             if isinstance(argument, Value):
                 assert np.array_equal(
                     self.get_view(argument.name), expected_contents[argument.name]
@@ -106,7 +106,7 @@ class Memory:
 
 
 def compute_contents(graph: Graph) -> dict[str, np.ndarray]:
-    """Return what each value holds: marks that only joining and renaming values hand on."""
+    """Return the contents of each value as marks. Only joins and renames pass marks on."""
     contents: dict[str, np.ndarray] = {}
     for i, (name, kind) in enumerate(graph.types.items()):
         contents[name] = np.arange(kind.elements) + (i << 32)

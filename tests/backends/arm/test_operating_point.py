@@ -1,4 +1,4 @@
-"""What is fitted is in the libraries and the program of a bundle, which decide like `tcc run`."""
+"""Operating points in the libraries and the program of a bundle. They decide like `tcc run`."""
 
 import ctypes
 import subprocess
@@ -21,7 +21,7 @@ FILES = {"libsmall.a", "libsmall.so", "small-run"}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def artifact(tmp_path_factory):
     model = make_small_model()
     folder = write_artifact(tmp_path_factory.mktemp("small"), ARM.emit(HOST, model))
     (folder / "a.ppm").write_bytes(encode_ppm(make_random_image(31, 50)))
@@ -30,9 +30,9 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def fitted(made):
-    """Write operating points into the artifact, and take them out again."""
-    folder, _ = made
+def fitted(artifact):
+    """Writes operating points into the artifact, and removes them afterwards."""
+    folder, _ = artifact
     original_files = {name: (folder / name).read_bytes() for name in FILES}
 
     def fit(*points):
@@ -60,9 +60,9 @@ def run_program(folder):
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 1.7, 900.0])
-def test_the_program_applies_the_temperature(made, fitted, temperature):
+def test_the_program_applies_the_temperature(artifact, fitted, temperature):
     completed = run_program(fitted(make_point(temperature)))
-    probabilities = apply_activation("softmax", made[1], temperature)
+    probabilities = apply_activation("softmax", artifact[1], temperature)
     lines = completed.stdout.splitlines()[2:6]
     assert [float(line.split()[-1]) for line in lines] == pytest.approx(
         sorted(probabilities, reverse=True), abs=1.1e-6
@@ -72,8 +72,8 @@ def test_the_program_applies_the_temperature(made, fitted, temperature):
 
 
 @pytest.mark.parametrize("positive", range(4))
-def test_the_program_and_tcc_decide_the_same(made, fitted, positive):
-    folder, raw = made
+def test_the_program_and_tcc_decide_the_same(artifact, fitted, positive):
+    folder, raw = artifact
     unfitted_output = run_program(folder).stdout
     for temperature in (1.0, 2.3):
         odds = float(
@@ -91,17 +91,17 @@ def test_the_program_and_tcc_decide_the_same(made, fitted, positive):
 
 
 def map_labels(text, raw):
-    """The labels as printed, which is by their raw values, in the network's order."""
+    """Return printed labels, which are sorted by raw value, in the order of the network."""
     names = [line.rsplit(maxsplit=1)[0].strip() for line in text.splitlines()[2:6]]
     return dict(zip(np.argsort(-raw, kind="stable").tolist(), names, strict=True))
 
 
-def test_a_loaded_library_uses_the_operating_point(made, fitted, tmp_path):
-    _, raw = made
+def test_a_loaded_library_uses_the_operating_point(artifact, fitted, tmp_path):
+    _, raw = artifact
     fitted_point = make_point(2.3, 2, (-90.0,))
-    copy = tmp_path / "fitted.so"  # a name that this process has not loaded yet
+    copy = tmp_path / "fitted.so"  # a new name, so that the process loads it again
     copy.write_bytes((fitted(fitted_point) / "libsmall.so").read_bytes())
-    library, header = ctypes.CDLL(str(copy)), (made[0] / "small.h").read_text()
+    library, header = ctypes.CDLL(str(copy)), (artifact[0] / "small.h").read_text()
     sizes = {
         name: int(header.partition(f"_{name}_SIZE ")[2].split()[0]) for name in ("ARENA", "OUTPUT")
     }
@@ -118,7 +118,7 @@ def test_a_loaded_library_uses_the_operating_point(made, fitted, tmp_path):
         apply_activation("softmax", raw, 2.3).tolist(), rel=1e-6
     )
     assert list(decisions)[:4] == [0, 0, 1, 0]
-    assert not any(list(decisions)[4:])  # a map decides nothing
+    assert not any(list(decisions)[4:])  # a map output has no decision
     classified = (ctypes.c_float * sizes["OUTPUT"])()
     assert library.small_classify(instance, pixels, 50, 31, classified) == 0
     assert list(classified) == list(probabilities)
@@ -127,8 +127,8 @@ def test_a_loaded_library_uses_the_operating_point(made, fitted, tmp_path):
     assert library.small_decide(None, decisions) == 1
 
 
-def test_removing_the_operating_point_restores_the_library(made, fitted):
-    folder, _ = made
+def test_removing_the_operating_point_restores_the_library(artifact, fitted):
+    folder, _ = artifact
     original_files = {name: (folder / name).read_bytes() for name in FILES}
     fitted(make_point(1.5, 2, (0.25,)))
     assert all((folder / name).read_bytes() != content for name, content in original_files.items())
@@ -144,8 +144,8 @@ def test_removing_the_operating_point_restores_the_library(made, fitted):
         lambda mark, data: data.replace(mark + data.partition(mark)[2][:8], mark + b"\xff" * 8),
     ],
 )
-def test_a_library_whose_records_are_damaged_is_refused(made, fitted, spoil):
-    folder, _ = made
+def test_a_library_whose_records_are_damaged_is_refused(artifact, fitted, spoil):
+    folder, _ = artifact
     fitted()
     path = folder / "libsmall.so"
     _, create = operating_point.read_network(folder)
@@ -154,12 +154,12 @@ def test_a_library_whose_records_are_damaged_is_refused(made, fitted, spoil):
         Device(ARM, HOST).encode_operating_points(folder, (make_point(1.5),))
 
 
-def test_older_bundles_store_the_operating_point_as_text(made, tmp_path):
-    (tmp_path / "small.h").write_text((made[0] / "small.h").read_text())
+def test_older_bundles_store_the_operating_point_as_text(artifact, tmp_path):
+    (tmp_path / "small.h").write_text((artifact[0] / "small.h").read_text())
     for name in FILES:
         (tmp_path / name).write_bytes(b"no records")
     files = Device(ARM, HOST).encode_operating_points(tmp_path, (make_point(1.5, 2, (0.25,)),))
     assert list(files) == ["small-operating-point.txt"]
     assert b"temperature 1.5\npositive 2\nthresholds 1\n0.25\n" in next(iter(files.values()))
     assert not ARM.has_operating_points_in_libraries(HOST, tmp_path)
-    assert ARM.has_operating_points_in_libraries(HOST, made[0])
+    assert ARM.has_operating_points_in_libraries(HOST, artifact[0])

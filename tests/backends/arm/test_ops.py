@@ -1,4 +1,4 @@
-"""Kernels of the ARM family, compiled for this machine: each op, and ops fused and joined."""
+"""ARM kernels compiled for this machine: each op, and fused and joined ops."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -134,7 +134,7 @@ MODELS |= {f"nan-{name}": make_vector_model(op, 7) for name, op in ANYTHING.item
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, dict[str, Program]]:
-    """All models' kernels in one library, whose loops run in three parts."""
+    """The kernels of all models in one library, with loops in three parts."""
     folder = tmp_path_factory.mktemp("kernels")
     compiled, programs = compile_library(list(MODELS.values()), HOST, folder, tasks=3)
     return compiled, dict(zip(MODELS, programs, strict=True))
@@ -144,7 +144,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, dict[str, 
 def test_pointwise_consumers_are_fused(name: str) -> None:
     model = MODELS[f"followed-{name}"]
     results = [step.output for step in build_program(model.graph, model.weights, HOST).steps]
-    gate_of_one_pixel = name in {"global_avg_pool", "conv-one-pixel"}  # takes the chain's end
+    gate_of_one_pixel = name in {"global_avg_pool", "conv-one-pixel"}  # takes the end of the chain
     maps = ["other", "sum", "end"] if gate_of_one_pixel else ["other", "gate", "end"]
     vector = len(model.graph.types["op"].shape) == 1
     assert results == (["other", "end"] if vector else maps)
@@ -203,7 +203,7 @@ def test_nan_is_propagated(name: str, built: tuple[Library, dict[str, Program]])
 
 
 def list_leaf_classes(kernel: type[Kernel]) -> set[str]:
-    """The names of the classes below one that have none below them."""
+    """Return the names of subclasses that have no subclasses."""
     subclasses = kernel.__subclasses__()
     return (
         {kernel.__name__}
@@ -236,7 +236,7 @@ BandedBuild = tuple[Library, Mapping[str, Program]]
 def banded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[BandedBuild]:
-    """Their kernels under some limits, every loop in three parts."""
+    """The kernels under some limits, with loops in three parts."""
     with pytest.MonkeyPatch.context() as patch:
         for name, limit in LIMITS[request.param].items():
             patch.setattr(window, name, limit)

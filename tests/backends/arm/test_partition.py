@@ -1,4 +1,4 @@
-"""What is fused with what."""
+"""Fusion of nodes into groups."""
 
 import pytest
 from arm_graphs import make_random_graph

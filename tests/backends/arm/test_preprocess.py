@@ -1,4 +1,4 @@
-"""Preprocessing in C: equal to the reference, and so to Pillow, to the bit."""
+"""Preprocessing in C equals the reference and Pillow, bit for bit."""
 
 import ctypes
 import math
@@ -98,9 +98,10 @@ def run(
     shape: Shape3,
     dtype: DTypeLike = np.float32,
 ) -> tuple[int, NDArray[Any]]:
-    """Return the status and the result, computed in exactly the memory that the arena has for it.
+    """Return the status and the output, computed in exactly the memory of the arena.
 
-    The image ends where its buffer does, and nothing is written around the result and the scratch.
+    The image ends at the end of its buffer. Nothing is written around the output and the scratch
+    memory.
     """
     margin, kind = 64, DType.U8 if dtype == np.uint8 else DType.F32
     size = arena.create_input_scratch(Input("x", TensorType(shape, kind), pre)).nbytes
@@ -194,7 +195,7 @@ def test_resize_equals_pillow(
     in_c: Callable[..., int], height: int, width: int, to: tuple[int, int]
 ) -> None:
     image = make_noise(height, width)
-    # one axis a call, as the order of the two depends on Pillow's version
+    # one axis per call: the order depends on the Pillow version
     across = Image.fromarray(image).resize((to[1], height), Image.Resampling.BILINEAR)
     resized = np.asarray(across.resize((to[1], to[0]), Image.Resampling.BILINEAR))
     status, actual = run(in_c, Preprocess("rgb", PixelResize(to)), image, (3, *to))

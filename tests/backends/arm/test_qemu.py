@@ -1,4 +1,4 @@
-"""The ARM targets' programs, run by qemu: the same network as everywhere, from the image on."""
+"""Programs of the ARM targets in qemu: outputs from an image on match the reference."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ ARM = Arm()
 TARGETS = {t.name: t for t in ARM.targets}
 
 
-SLOW = pytest.mark.slow  # their C library alone takes zig half a minute
+SLOW = pytest.mark.slow  # zig needs half a minute for their C library
 
 
 @pytest.fixture(
@@ -76,7 +76,7 @@ def test_outputs_match_the_reference(target: Target, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_random_networks_match_the_reference(target: Target, tmp_path: Path) -> None:
-    """Another one for each; this machine's test of ops has twelve."""
+    """A different network per target. The test of ops on this machine has twelve."""
     seed = list(TARGETS).index(target.name)
     assert_agrees(target, make_random_model(seed, steps=40), tmp_path)
 

@@ -1,4 +1,4 @@
-"""A program built with a public key starts only beside a signature of itself."""
+"""A program built with a public key starts only with its signature file."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ OTHER_KEY = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = KEY.public_key().public_bytes_raw()
 SIGNATURE = "small-run.sig"
 ORDER = 2**252 + 27742317777372353535851937790883648493
-"""The order of the base point, below which the second half of a signature has to be (RFC 8032)."""
+"""The order of the base point. The second half of a signature must be below it (RFC 8032)."""
 
 
 def make_device(name, signer=PUBLIC):
@@ -31,7 +31,7 @@ def make_device(name, signer=PUBLIC):
 
 @pytest.fixture(scope="module", params=["host", "arm-a7"])
 def built(request, tmp_path_factory):
-    """A signed artifact with an operating point, and the words that run programs of its target."""
+    """A signed artifact with an operating point, and the command that runs programs of its target."""
     emulator = () if request.param == "host" else ("qemu-arm",)
     if emulator and not shutil.which(*emulator):
         pytest.skip("needs qemu-arm")
@@ -48,7 +48,7 @@ def built(request, tmp_path_factory):
 
 @pytest.fixture
 def signed(built, tmp_path):
-    """A copy of it that a test may change."""
+    """A copy that a test may change."""
     folder, emulator = built
     return shutil.copytree(folder, tmp_path / "model"), emulator
 
@@ -68,9 +68,9 @@ def sign(folder, key=KEY):
     (folder / signature_request.file).write_bytes(key.sign(signature_request.message))
 
 
-def run(signed, *words):
+def run(signed, *arguments):
     folder, emulator = signed
-    command = [*emulator, folder / "small-run", *(words or [folder / "a.ppm"])]
+    command = [*emulator, folder / "small-run", *(arguments or [folder / "a.ppm"])]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -100,7 +100,7 @@ def flip_bit(data, at, bit=1):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "why"),
+    ("spoil", "expected_reason"),
     [
         (lambda data: flip_bit(data, 0), "is not valid for this program"),
         (lambda data: flip_bit(data, 31, 0x80), "is not valid for this program"),
@@ -114,10 +114,10 @@ def flip_bit(data, at, bit=1):
     ],
     ids=["first", "sign of R", "S", "top of S", "short", "long", "empty", "zeros", "S + L"],
 )  # fmt: skip
-def test_a_corrupted_signature_is_refused(signed, spoil, why):
+def test_a_corrupted_signature_is_refused(signed, spoil, expected_reason):
     folder, _ = signed
     (folder / SIGNATURE).write_bytes(spoil((folder / SIGNATURE).read_bytes()))
-    assert_refused(run(signed), why)
+    assert_refused(run(signed), expected_reason)
 
 
 def test_missing_and_foreign_signatures_are_refused(signed):
@@ -139,7 +139,7 @@ def test_a_program_that_grows_or_changes_is_refused(signed):
     folder, _ = signed
     change_program(folder, lambda data: data + b"\0")
     assert_refused(run(signed), "is not valid for this program")
-    # A label in it: all the rest runs as before.
+    # Changes a label. Everything else runs as before.
     change_program(folder, lambda data: data[:-1].replace(b"adipose", b"stroma "))
     assert_refused(run(signed), "is not valid for this program")
     sign(folder)
@@ -147,7 +147,7 @@ def test_a_program_that_grows_or_changes_is_refused(signed):
 
 
 def test_the_signature_of_another_network_is_refused(signed, built):
-    """All lines but the network's are the same."""
+    """All other lines of the signature are the same."""
     folder, _ = signed
     message = runner_signature.find(folder).message
     (folder / SIGNATURE).write_bytes(KEY.sign(message.replace(b"_create_", b"_create_0")))
@@ -167,7 +167,7 @@ def test_tcc_explains_how_to_sign_an_unsigned_program(signed):
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E1365"
     assert "tcc sign BUNDLE --runner-key" in diagnostic.help
-    # What builds it runs its library all the same, in a program that it does not keep.
+    # The builder can run its library in a temporary program.
     names = sorted(os.listdir(folder))
     (rebuilt_outputs,) = replace(target_device, backend=Arm(signer=PUBLIC)).run(
         folder, source, [make_random_image(31, 50)]

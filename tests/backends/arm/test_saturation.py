@@ -1,4 +1,4 @@
-"""Libraries that count how often levels are the last ones, and those that know nothing of it."""
+"""Libraries that count saturated values, and those without counters."""
 
 import ctypes
 import subprocess
@@ -25,7 +25,7 @@ class Saturation(ctypes.Structure):
 
 
 def count_saturated(program, inputs, layers):
-    """Counts of the reference."""
+    """Return the counts of the reference."""
     rows = integer_program.run(program, inputs, keep_all=True)
     counts = {}
     for name in layers:

@@ -1,4 +1,4 @@
-"""The compiled check of signatures, as programs are built with it, against another implementation."""
+"""The compiled signature check, as built into programs, against another implementation."""
 
 import random
 import shutil
@@ -35,7 +35,7 @@ int main(void)
 
 @pytest.fixture(scope="module", params=["host", pytest.param("arm-a7", marks=pytest.mark.slow)])
 def check(request, tmp_path_factory):
-    """Return whether the compiled check takes each of some (key, signature, message)."""
+    """Returns whether the compiled check accepts each (key, signature, message)."""
     emulator = () if request.param == "host" else ("qemu-arm",)
     if emulator and not shutil.which(*emulator):
         pytest.skip("needs qemu-arm")
@@ -71,7 +71,7 @@ def check(request, tmp_path_factory):
 
 
 def generate_pairs(count, seed):
-    """Yield keys, signatures and messages of every length up to a block of the hash and more."""
+    """Yield keys, signatures and messages of every length up to more than a hash block."""
     rng = random.Random(seed)
     for number in range(count):
         key = ed25519.Ed25519PrivateKey.from_private_bytes(rng.randbytes(32))
@@ -106,7 +106,7 @@ def test_any_changed_bit_is_refused(check):
 
 
 def test_non_canonical_signatures_are_refused(check):
-    """S + k L is the same number to whoever does not look: a signature has one form (RFC 8032)."""
+    """S + k L passes a naive check, but only one form of a signature is valid (RFC 8032)."""
     cases = []
     for key, signature, message in generate_pairs(100, 4):
         number = int.from_bytes(signature[32:], "little")

@@ -169,7 +169,7 @@ def test_a_damaged_file_is_a_user_error(tmp_path: Path, data: bytes) -> None:
 
 
 def looped(model: onnx.ModelProto) -> str:
-    """Put a loop of one turn before the output: one without end would be the same to see."""
+    """Put a loop of one iteration before the output. The file looks like one with an endless loop."""
     make_value_info, body = onnx.helper.make_tensor_value_info, ("turn", "on", "value")
     inner = onnx.helper.make_graph(
         [onnx.helper.make_node("Identity", [a], [f"{a}:next"]) for a in body[1:]],

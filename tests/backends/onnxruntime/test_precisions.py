@@ -1,4 +1,4 @@
-"""The precisions of the target `onnxruntime`: what each writes, and that it computes the same."""
+"""The precisions of the target `onnxruntime`: their files and outputs."""
 
 import json
 import platform
@@ -50,7 +50,7 @@ def write_artifact(folder: Path, artifact: Artifact) -> Path:
 
 
 def prepare_model(graph: Graph, precision: str) -> Model:
-    """Return what the pipeline hands to the backend at a precision."""
+    """Return the model that the pipeline gives the backend at a precision."""
     if precision in INTEGER:
         return build_int8_model(graph, sample_weights(graph))
     return run(
@@ -179,7 +179,7 @@ numpy.save(home / "trap.npy", session.run(["logits"], {"image": x})[0])
 
 
 def make_positive_model() -> Model:
-    """Return a network whose products of 8-bit integers are large."""
+    """Return a network with large products of 8-bit integers."""
     add = NetBuilder(16, 6, 6)
     add("first", Conv(16, (3, 3)))
     add("relu", Relu())
@@ -219,7 +219,7 @@ def test_saturating_processors_give_the_same_outputs(tmp_path: Path) -> None:
 
 
 TOLERANCES = {"fp16": (0.999999, 3e-3), "dynamic": (0.9997, 5e-2), "int8": (0.998, 0.15)}
-"""Least cosine, and largest difference as a part of the largest logit; measured ones are half."""
+"""Minimum cosine and maximum difference relative to the largest logit: twice the measured ones."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The configurations of AXERA's tools: what is written is what the manuals have."""
+"""The configurations of the AXERA tools follow the manuals."""
 
 import json
 
@@ -142,7 +142,7 @@ EXPECTED_CONFIG = {
 
 
 def test_complete_configuration_of_pulsar():
-    """The reader knows the manual's fields and words alone."""
+    """The reader accepts only fields and values of the manual."""
     assert (
         prototxt.read(build_pulsar_config(IMAGES["RGB"], ["logits"], 3).decode()) == EXPECTED_CONFIG
     )
@@ -150,7 +150,7 @@ def test_complete_configuration_of_pulsar():
 
 @pytest.mark.parametrize("quantized", [True, False])
 def test_complete_configuration_of_pulsar2(quantized):
-    """Each key is the manual's, since the tool passes over those that it does not know."""
+    """Each key is in the manual: the tool ignores unknown keys."""
     bias = {"conv_bias_data_type": "FP32"} if quantized else {}
     assert json.loads(build_pulsar2_config(IMAGES["GRAY"], "AX650", 7, quantized=quantized)) == {
         "input": "model_qdq.onnx" if quantized else "model.onnx",

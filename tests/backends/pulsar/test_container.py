@@ -1,4 +1,4 @@
-"""Which of docker's images of a tool is taken."""
+"""Selection of a tool's docker image."""
 
 import subprocess
 
@@ -12,7 +12,7 @@ TOOL = NpuTool("Pulsar2", ("pulsar2", "axera/pulsar2"), "out/compiled.axmodel")
 
 @pytest.fixture
 def docker(tmp_path, monkeypatch):
-    """A docker that lists images, and says which one it is to run."""
+    """A fake docker that lists images and prints the one it should run."""
     program = tmp_path / "docker"
     image_list = "pulsar2:6.0-lite\\npulsar2:10.1\\npulsar2:9.9\\nother/pulsar2:11.0\\n"
     program.write_text(

@@ -1,4 +1,4 @@
-"""The programs for the boards, against stand-ins of the makers' headers."""
+"""The board programs with fake vendor headers."""
 
 import json
 import runpy
@@ -27,7 +27,7 @@ def make_graph(color, channels):
 
 
 def make_single_input_graph(color, channels):
-    """Return a graph as `contract` takes it: with one input."""
+    """Return a graph with one input, as `contract` takes it."""
     trimmed = make_graph(color, channels)
     object.__setattr__(trimmed, "types", trimmed.types)
     object.__setattr__(trimmed, "inputs", trimmed.inputs[:1])
@@ -42,7 +42,7 @@ PROGRAMS = [
         for arguments in ("joint", "engine", "engine -DSTUB_NO_ATTRIBUTES")
     ),
 ]
-"""One as it is, and all with every access and overflow checked."""
+"""One unchanged, and all with checks of every access and overflow."""
 
 
 @pytest.fixture(params=PROGRAMS, scope="module")
@@ -69,7 +69,7 @@ def run(folder, *arguments):
 
 
 def compute_classes(pixels):
-    """What the stand-in's network makes of bytes: each label's probability, the largest first."""
+    """Return the fake network's probability of each label for bytes, the largest first."""
     sums = np.array([np.sum(pixels.reshape(-1)[n::3] / 1000.0) for n in range(3)])
     shares = np.exp(sums) / np.exp(sums).sum()
     return [(LABELS[n], shares[n]) for n in np.argsort(-shares)]

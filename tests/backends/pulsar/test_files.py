@@ -1,4 +1,4 @@
-"""The check of whole files: it finds what was done to a file that the emitter wrote."""
+"""The check of complete files detects corruption of emitted files."""
 
 import pytest
 from onnx import TensorProto, helper
@@ -180,7 +180,7 @@ def test_packages_contain_only_files_that_keep_the_rules():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_files_do_not_crash_the_check(seed):
-    """Whatever a byte says, the check says something or nothing, and does not fail."""
+    """The check reports violations or nothing for any bytes, and does not crash."""
     import random
 
     model_bytes = bytearray(emit_model(AX620).SerializeToString())

@@ -1,4 +1,4 @@
-"""Logs of the makers' tools, in the forms that their documents show."""
+"""Logs of the vendor toolchains, in the formats of their documentation."""
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_layer_comparison_of_pulsar_is_read():
 
 
 def test_the_end_of_a_log_is_reported():
-    """With all commands done, at one of them, or as one that no commands are in."""
+    """A complete log, one that ends in a command, and one without commands."""
     partial_log = f"+ cd /data\n{FIRST_LOG}+ pulsar run model.onnx\n"
     assert read_report(Toolchain.PULSAR, FIRST_LOG).stopped == ""
     assert (
@@ -85,7 +85,7 @@ def test_a_nan_cosine_counts_as_low():
 
 
 def test_unknown_tables_are_refused():
-    """Heads without the column of tensors, as another version may have them."""
+    """Headings without the tensor column, as another version may have."""
     with pytest.raises(UserError, match="compares layers"):
         read_report(Toolchain.PULSAR2, NEW.replace("Output Tensor", "Tensor"))
 

@@ -1,4 +1,4 @@
-"""The table of whole packages: rows are what is found, and what is wrong in a package is found."""
+"""The table of packages: rows match measurements, and faults in a package are found."""
 
 import re
 import sys
@@ -38,7 +38,7 @@ def test_the_table_lists_every_network_within_one_step(root):
     ],
 )
 def test_a_table_row_matches_a_new_measurement(pulsar_packages, root, name):
-    """How far floats are off, and so how many integers, depends on the processor as well."""
+    """The float error, and so the number of differing integers, also depends on the processor."""
     head = f"| `{name}` | "
     rows = (root / "docs/pulsar.md").read_text().splitlines()
     (documented,) = (row.split(" | ") for row in rows if row.startswith(head))
@@ -55,7 +55,7 @@ def test_a_table_row_matches_a_new_measurement(pulsar_packages, root, name):
 
 
 def make_bit_flip(index):
-    """Return what changes one bit."""
+    """Return a function that flips one bit."""
     return lambda data: bytes([*data[:index], data[index] ^ 1, *data[index + 1 :]])
 
 
@@ -69,7 +69,7 @@ DAMAGES = {
 
 
 def test_faults_in_a_package_are_found(pulsar_packages):
-    """Each file that is spoilt ends the look into the package."""
+    """Each corrupted file ends the check of the package."""
     from tcc.backends.pulsar.chips import AX620
     from tcc.compiler.data.dataset import read_dataset
     from tcc.compiler.frontend.spec import load

@@ -1,4 +1,4 @@
-"""What Pulsar2 is given: integers between floats, layer by layer those of the reference."""
+"""QDQ files for Pulsar2: integers between floats, layer by layer those of the reference."""
 
 import sys
 from collections import Counter
@@ -58,7 +58,7 @@ def test_quantized_operators_are_surrounded_by_float_operators(graph):
                 assert abs(constants[node.input[0]].astype(int)).max() <= 127
             continue
         producers = [made_by[name].op_type for name in node.input if name in made_by]
-        assert "QuantizeLinear" not in producers, node.name  # floats come from floats
+        assert "QuantizeLinear" not in producers, node.name  # floats stay float
     kinds = Counter(node.op_type for node in model.graph.node)
     assert not kinds.keys() & {"MatMul", "QLinearConv", "QLinearMatMul", "Cast", "GatherElements"}
 
@@ -69,7 +69,7 @@ def test_quantized_operators_are_surrounded_by_float_operators(graph):
         (build_dense(), True),
         (build_dense(), False),
         (build_gated(), False),
-    ],  # no image has gated()'s channels
+    ],  # no image has the channels of gated()
     ids=["dense-image", "dense-numbers", "gated-numbers"],
 )
 def test_each_layer_is_within_one_quantization_step(pulsar_qdq, graph, image):
@@ -96,7 +96,7 @@ def test_each_layer_is_within_one_quantization_step(pulsar_qdq, graph, image):
     ids=["one", "three that round to one level", "three"],
 )
 def test_a_border_of_one_value_is_one_pad(mean, pads):
-    """The border of an image is the level of its mean: one operator where it is one number."""
+    """Image padding has the value of the mean: one operator if all channels share it."""
     add = NetBuilder(3, 8, 8)
     add("conv", Conv(4, (3, 3), padding=1))
     add("pool", GlobalAvgPool())

@@ -1,4 +1,4 @@
-"""What is emitted for each chip equals the float graph, in ONNX Runtime, and keeps the rules."""
+"""The emitted file of each chip matches the float graph in ONNX Runtime and keeps the rules."""
 
 import numpy as np
 import onnxruntime
@@ -6,7 +6,7 @@ import pytest
 import random_nets
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refused_ops import LISTED
+from refused_ops import REFUSED_OPS_FILE
 
 from tcc.backends.pulsar.chips import AX620, AX620E, CHIPS, Toolchain
 from tcc.backends.pulsar.onnx_model import build_npu_onnx
@@ -32,12 +32,12 @@ from tcc.testing.nets import NetBuilder, build_dense
 from tcc.testing.op_cases import CASES, build_one_input_model, sample_weights
 
 ROUNDING = 1e-5
-"""What sums in another order may move, of the largest number: these networks have few layers."""
+"""Allowed difference of sums in another order, relative to the largest value."""
 IDS = {"ids": lambda chip: chip.target}
 
 
 def lower_model(model, chip):
-    """Return what a chip is given, after passes each of which is checked against its bound."""
+    """Return the lowered model of a chip, with each pass checked against its bound."""
     return validate.run(model, FLOAT_PASSES[chip.toolchain])
 
 
@@ -46,13 +46,13 @@ def list_op_types(model, chip):
 
 
 def assert_equal(model, chip):
-    """Compare the emitted file with the float graph; return what the file breaks."""
+    """Compare the emitted file with the float graph and return its rule violations."""
     onnx_model = build_npu_onnx(lower_model(model, chip), chip)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(onnx_model.SerializeToString(), options)
     (source,) = model.graph.inputs
-    tensor = validate.sample(source, 1)  # none that the passes were checked with
+    tensor = validate.sample(source, 1)  # not one of the seeds that checked the passes
     (expected,) = float_program.run(model, [tensor])
     outputs = session.run(list(expected), {source.name: tensor[None]})
     for name, (output,) in zip(expected, outputs, strict=True):
@@ -68,7 +68,7 @@ def test_every_op_matches_the_float_graph(name, chip):
     model = build_one_input_model(CASES[name])
     broken = assert_equal(model, chip)
     refusal_line = f"{chip.target}: {model.graph.nodes[-1].op.keyword}"
-    assert not broken or refusal_line in LISTED.read_text().splitlines(), broken
+    assert not broken or refusal_line in REFUSED_OPS_FILE.read_text().splitlines(), broken
 
 
 @pytest.mark.parametrize("chip", CHIPS, **IDS)
@@ -172,7 +172,7 @@ def test_random_networks_match_the_float_graph(data):
         }
         assert bool(assert_equal(model, chip)) == bool(broken)
         assert {f"{chip.target}: {op_name}" for op_name in broken} <= set(
-            LISTED.read_text().splitlines()
+            REFUSED_OPS_FILE.read_text().splitlines()
         )
 
 

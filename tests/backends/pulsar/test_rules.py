@@ -1,4 +1,4 @@
-"""Each documented rule finds the operator that breaks it, in a file that nothing of ours wrote."""
+"""Each documented rule reports the operator that breaks it, in a file not written by tcc."""
 
 from dataclasses import dataclass, field
 
@@ -17,13 +17,13 @@ INT64 = np.int64
 
 @dataclass(frozen=True)
 class Case:
-    """An operator of a file: its kind, attributes, the input's shape and its constants."""
+    """An operator of a file: its kind, attributes, input shape and constants."""
 
     kind: str
     attributes: dict = field(default_factory=dict)
     shape: tuple = INPUT_SHAPE
     constants: tuple = ()
-    before: str = ""
+    previous_kind: str = ""
     opset: int = 13
     outputs: int = 1
     dtype: int = TensorProto.FLOAT
@@ -88,8 +88,8 @@ PULSAR = {
         INPUT_SHAPE,
         (make_weights(16), make_weights(16), make_weights(16), make_weights(16)),
     ),
-    "hard_sigmoid.place": Case("HardSigmoid", before="Relu"),
-    "softplus.place": Case("Softplus", before="Sigmoid"),
+    "hard_sigmoid.place": Case("HardSigmoid", previous_kind="Relu"),
+    "softplus.place": Case("Softplus", previous_kind="Sigmoid"),
     "arg.place": Case("ArgMax", {"axis": 1}),
     "reduce.rank": Case("ReduceMean", {"axes": (1,)}, (1, 16)),
     "reshape.rank": Case("Reshape", {}, (1, 16), (make_ints(1, 4, 4),)),
@@ -171,16 +171,16 @@ PULSAR2 = {
     "alpha.given": Case("LeakyRelu"),
     "top_k.given": Case("TopK", {"sorted": 1}, INPUT_SHAPE, (make_ints(1),), outputs=2),
     "top_k.sorted": Case("TopK", {"largest": 1}, INPUT_SHAPE, (make_ints(1),), outputs=2),
-    "matrix.levels": None,  # a file of its own, below
+    "matrix.levels": None,  # has a separate test below
     "operators": Case("Cosh"),
 }
 
 
 def make_model(case):
-    """Return a file of one operator, or of one after another of another kind."""
+    """Return a file of one operator, optionally after one of another kind."""
     input_name, nodes = "x", []
-    if case.before:
-        nodes.append(helper.make_node(case.before, ["x"], ["b"], "before"))
+    if case.previous_kind:
+        nodes.append(helper.make_node(case.previous_kind, ["x"], ["b"], "before"))
         input_name = "b"
     names = [f"c{index}" for index in range(len(case.constants))]
     outputs = [f"y{index}" for index in range(case.outputs)]
@@ -252,7 +252,7 @@ SOUND = [
     Case("Clip", {}, INPUT_SHAPE, (np.array(0, np.float32), np.array(6, np.float32))),
     Case("Reshape", {}, INPUT_SHAPE, (make_ints(1, 4, 4, 64),)),
 ]  # fmt: skip
-"""What the documents take at any chip."""
+"""Operators that the documents allow on every chip."""
 
 
 @pytest.mark.parametrize("case", SOUND, ids=lambda case: case.kind)
@@ -263,7 +263,7 @@ def test_valid_files_have_no_violations(chip, case):
 
 
 def test_strides_equal_to_the_kernel_size():
-    """Any square, and rows and columns unless 2 or 3 long."""
+    """Any square is allowed. Rows and columns are allowed unless 2 or 3 long."""
     accepted = {(4, 4): True, (5, 5): True, (4, 1): True, (1, 7): True, (5, 1): True}
     for kernel, fits in (accepted | {(1, 5): True, (4, 2): False, (1, 8): True}).items():
         case = make_conv_case(kernel=kernel, strides=kernel, pads=(0,) * 4, shape=(1, 16, 40, 40))

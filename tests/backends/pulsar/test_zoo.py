@@ -1,4 +1,4 @@
-"""The table of the zoo: rows are what they were found to be, and say that every network builds."""
+"""The table of the zoo: rows match measurements, and every network builds."""
 
 import re
 import sys

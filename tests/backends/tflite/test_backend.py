@@ -1,4 +1,4 @@
-"""The target `tflite` in float: what it builds, refuses and computes."""
+"""The target `tflite` in float: built and refused models, and outputs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,7 @@ from tcc.testing.op_cases import (
 )
 
 MEASURED = {"fp32": (3e-6, 1e-5), "fp16": (1e-3, 1e-3), "dynamic": (2e-2, 5e-2)}
-"""Largest difference from the float32 reference, of one op and of a network, as a part of the
+"""Maximum difference from the float32 reference, of one op and of a network, relative to the
 largest value; measured of ops: 1.4e-6, 5.8e-4 and 1.2e-2, and of dynamic networks 3.6e-2."""
 every_op = looped(CASES | INTERNAL_CASES)
 nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
@@ -124,7 +124,7 @@ def test_clamps_are_fused_into_the_operator_before() -> None:
     graph = add.build(Output("y", both), Output("raw", "two"), Output("z", shared))
     model = Model(graph, sample_weights(graph))
     data = emit_tflite(model)
-    # the second convolution's sums are an output, so its clamp stays
+    # the sums of the second convolution are an output, so its clamp stays
     assert [name for name, _ in list_operators(data)] == [
         "CONV_2D", "MAX_POOL_2D", "PAD", "AVERAGE_POOL_2D", "CONV_2D", "RELU",
     ]  # fmt: skip

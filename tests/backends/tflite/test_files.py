@@ -1,4 +1,4 @@
-"""The files of the target `tflite` in float: what they hold, and what is refused."""
+"""The files of the target `tflite` in float: their content, and refused models."""
 
 import json
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ def test_builds_are_reproducible_and_aligned(graph: Graph, precision: str) -> No
 
 
 def find_buffer_offsets(data: bytes) -> list[int]:
-    """Return where the bytes of each buffer begin, by the schema's reader."""
+    """Return the offset of each buffer from the schema reader."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data)

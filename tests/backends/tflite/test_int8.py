@@ -1,4 +1,4 @@
-"""Full int8 of the target `tflite`: under XNNPACK, every value is the reference executor's."""
+"""Full int8 of the target `tflite`: under XNNPACK, every value matches the reference executor."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -69,11 +69,11 @@ nets = pytest.mark.parametrize(
     "graph", [build_dense(), build_gated(), build_chain(30)], ids=lambda g: g.name
 )
 STEPS = 2.01
-"""Steps that kernels without XNNPACK may be away: they round in fixed point."""
+"""Allowed difference of kernels without XNNPACK in steps: they round in fixed point."""
 
 
 def run_one(op: Op, *xs: TensorType, seed: int = 0, params: tuple[np.ndarray, ...] = ()) -> int:
-    """Return how many levels of an operation differ."""
+    """Return how many quantized values of an op differ."""
     arrays = [sample_quantized(x, 1, seed + i)[0] for i, x in enumerate(xs)]
     inputs = tuple(Input(f"x{i}", x) for i, x in enumerate(xs))
     names = tuple(f"y.{i}" for i in range(len(params)))
@@ -138,13 +138,15 @@ def test_convolutions_of_any_scales_match(
 
 
 @settings(max_examples=60)
-@given(data=st.data(), exponent=st.integers(-40, 12), near=st.booleans())
-def test_global_means_of_any_scales_match(data: st.DataObject, exponent: int, near: bool) -> None:
+@given(data=st.data(), exponent=st.integers(-40, 12), near_ties=st.booleans())
+def test_global_means_of_any_scales_match(
+    data: st.DataObject, exponent: int, near_ties: bool
+) -> None:
     size = (data.draw(st.integers(1, 15)), data.draw(st.integers(1, 15)))
     count = size[0] * size[1]
     x = create_quantized_type((40, *size), 0.021, data.draw(signs))
     scale = 2.0**-exponent
-    if near:  # many sums lie in the middle between two levels, but for a last bit
+    if near_ties:  # many sums are within a last bit of a tie
         scale = 0.021 * 2 * data.draw(st.integers(1, 2 * count)) / count
     y = create_quantized_type((), scale, data.draw(signs))
     op = QGlobalAvgPool(float(y.scale), y.dtype.value == "int8", *y.limits)
@@ -261,7 +263,7 @@ def test_random_mixed_precision_networks_match(data: st.DataObject) -> None:
 
 FAST = ("ddsnet", "fastnet", "fastnet_block", "mobilenet_v2")
 MARKS = {**dict.fromkeys(FAST, ()), "vgg11": pytest.mark.nightly}
-"""vgg11 has no layer that vgg16_bn_gap and squeezenet have not."""
+"""vgg11 has only layers of vgg16_bn_gap and squeezenet."""
 zoo = pytest.mark.parametrize(
     "path",
     [
@@ -272,7 +274,7 @@ zoo = pytest.mark.parametrize(
 
 
 def is_delegated(data: bytes) -> bool:
-    """Whether XNNPACK has every operator: none of tables, and none of sums of more than two."""
+    """Whether XNNPACK runs every operator: it has no tables and no adds of more than two."""
     used = {name for name, _ in list_operators(data)}
     return not used & {"CAST", "GATHER", "RIGHT_SHIFT"}
 

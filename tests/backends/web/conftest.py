@@ -1,4 +1,4 @@
-"""What tests of pages need: ONNX Runtime for browsers, which npm brings once."""
+"""Fixtures of page tests: ONNX Runtime for browsers, which npm downloads once."""
 
 import pytest
 from web_node import NODE
@@ -9,7 +9,7 @@ from tcc.compiler.support.external_tools import MissingTool
 
 @pytest.fixture(scope="session")
 def runtime():
-    """The files of ONNX Runtime for browsers, and Node to run them."""
+    """The files of ONNX Runtime. Skips without Node."""
     if not NODE:
         pytest.skip("needs Node.js: apt-get install nodejs")
     try:

@@ -52,7 +52,7 @@ def write_artifact(folder, artifact):
 
 
 def build_page(folder, precision=FP32):
-    """A page of a small network in a folder, its input, and what the reference gives for that."""
+    """Build the page of a small network. Return it, its input and the reference outputs."""
     graph = build_dense() if precision.integer else build_gated()
     if precision.integer:
         program = build_int8_model(graph, sample_weights(graph))
@@ -141,7 +141,7 @@ def test_quantized_values_match_onnx_runtime(tmp_path, runtime):
     ],
 )
 def test_every_op_case_is_computed(tmp_path, runtime, cases):
-    """In one process, since most of the time is the start."""
+    """In one process: starting Node takes most of the time."""
     graph = build_gated()
     write_artifact(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     inputs, expected = {}, {}

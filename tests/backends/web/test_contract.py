@@ -1,4 +1,4 @@
-"""The input contract in JavaScript: what the reference makes of an image, to the bit."""
+"""The input contract in JavaScript gives the tensors of the reference, bit for bit."""
 
 from itertools import product
 
@@ -21,7 +21,7 @@ NORMS = (((0.0,), (1.0,)), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.1
 
 
 def generate_contracts():
-    """Every colour, way to resize, crop and scale, raw and not."""
+    """Yield contracts of every color, resize, crop and scale, raw and not."""
     for color, resize, crop, scale, raw in product(COLORS, RESIZES, CROPS, SCALES, (False, True)):
         if raw and scale != "255":
             continue
@@ -43,7 +43,7 @@ def test_preprocessing_is_bit_exact(tmp_path):
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
     images += [np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)]
     all_contracts = list(generate_contracts())
-    # Each contract meets some of the images in turn, and all images meet each resize.
+    # Each contract runs on some images in turn. All images run with each resize mode.
     pairs = [
         (c, images[(3 * i + k) % len(images)])
         for i, c in enumerate(all_contracts)

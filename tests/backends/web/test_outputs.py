@@ -1,4 +1,4 @@
-"""What the page says of raw outputs and of levels at their end: as the commands do."""
+"""The page evaluates raw outputs and saturation as the commands do."""
 
 import json
 
@@ -32,7 +32,7 @@ FITTED = FittingData("0" * 64, 9, "integers", None)
 
 
 def generate_cases():
-    """Raw outputs with how they are read: every activation, with thresholds and without."""
+    """Yield raw outputs and how to read them: every activation, with and without thresholds."""
     for activation in ("softmax", "sigmoid", "none"):
         for number in range(20):
             raw = (RNG.standard_normal(4) * 3).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The page's PNG decoder: the bytes that Pillow gives, or a refusal."""
+"""The PNG decoder of the page gives the pixels of Pillow, or refuses the file."""
 
 import io
 import struct
@@ -81,7 +81,7 @@ def make_text_info(key, value):
 
 
 def generate_sound_files():
-    """Files that Pillow reads, by what they are."""
+    """Yield valid files with a description."""
     for depth, color in KINDS:
         for size, interlace in product(((1, 1), (9, 7), (33, 20), (3, 64)), (0, 1)):
             yield (
@@ -153,14 +153,14 @@ def generate_sound_files():
 
 
 def make_short_palette():
-    """A palette of three colours for pixels of 256."""
+    """Return a palette of three colors for pixels of 256."""
     file = make_png(8, 3)
     palette_start, palette_end = file.index(b"PLTE") - 4, file.index(b"IDAT") - 4
     return file[:palette_start] + encode_chunk(b"PLTE", RNG.bytes(9)) + file[palette_end:]
 
 
 def generate_broken_files():
-    """Files that are refused, by what is wrong, with what is said."""
+    """Yield broken files with a description and the expected message."""
     file = make_png(8, 2)
     yield (
         "an animation",
@@ -213,7 +213,7 @@ def generate_broken_files():
 
 
 def _make_headers(depth, color, size=(9, 7)):
-    """A header in place of that of `make_png(8, 2)`; of a depth 3 there is none."""
+    """Return headers to replace that of `make_png(8, 2)`. Bit depth 3 does not exist."""
     old = struct.pack(">IIBBBBB", 9, 7, 8, 2, 0, 0, 0)
     new = struct.pack(">IIBBBBB", *size, depth if size != (9, 7) or color != 3 else 5, 2, 0, 0, 0)
     return encode_chunk(b"IHDR", old), encode_chunk(b"IHDR", new)

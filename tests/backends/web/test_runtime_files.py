@@ -1,4 +1,4 @@
-"""ONNX Runtime for browsers: kept once it was fetched, and never taken for what it is not."""
+"""ONNX Runtime for browsers: cached after the download, and checked before use."""
 
 import io
 import tarfile
@@ -14,7 +14,7 @@ NAMES = [Path(path).name for path in RUNTIME_PACKAGE.hashes]
 
 
 def make_archive(files):
-    """An archive as npm packs it."""
+    """Return an archive in the format of npm."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as opened:
         for name, content in files.items():
@@ -25,8 +25,8 @@ def make_archive(files):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """The folder that they are kept in, empty; there is no npm."""
+def runtime_folder(tmp_path, monkeypatch):
+    """The empty cache folder of the runtime. npm is not available."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin").mkdir()
@@ -46,23 +46,24 @@ def catch_missing():
     return caught.value
 
 
-def test_missing_npm_is_reported(place):
+def test_missing_npm_is_reported(runtime_folder):
     assert RUNTIME_PACKAGE.find_tool().version is None
     assert catch_missing().reason == "npm, which can fetch it, is not installed"
     install_hint = f"`npm pack onnxruntime-web@{RUNTIME_PACKAGE.version}` into ~/.cache/tcc/"
     assert install_hint in catch_missing().tool.install
 
 
-def test_a_failed_download_is_reported(place):
+def test_a_failed_download_is_reported(runtime_folder):
     write_npm(
-        place, "echo 'npm error code ENOTFOUND' >&2; echo 'npm error network failed' >&2; exit 1"
+        runtime_folder,
+        "echo 'npm error code ENOTFOUND' >&2; echo 'npm error network failed' >&2; exit 1",
     )
     assert RUNTIME_PACKAGE.find_tool().version == RUNTIME_PACKAGE.version
     assert (
         catch_missing().reason
         == "npm cannot fetch it: npm error code ENOTFOUND; npm error network failed"
     )
-    write_npm(place, "exit 7")
+    write_npm(runtime_folder, "exit 7")
     assert catch_missing().reason == "npm cannot fetch it: npm exits with 7"
 
 
@@ -71,23 +72,23 @@ def test_a_failed_download_is_reported(place):
     [b"", b"no archive", make_archive({}), make_archive(dict.fromkeys(NAMES, b"x"))],
     ids=["empty", "no archive", "without files", "other files"],
 )
-def test_a_wrong_archive_is_refused(place, data):
-    (place / RUNTIME_PACKAGE.archive).write_bytes(data)
+def test_a_wrong_archive_is_refused(runtime_folder, data):
+    (runtime_folder / RUNTIME_PACKAGE.archive).write_bytes(data)
     assert catch_missing().reason == "npm, which can fetch it, is not installed"
-    (place / "other.tgz").write_bytes(data)
-    write_npm(place, f"/bin/cp {place}/other.tgz {RUNTIME_PACKAGE.archive}")
+    (runtime_folder / "other.tgz").write_bytes(data)
+    write_npm(runtime_folder, f"/bin/cp {runtime_folder}/other.tgz {RUNTIME_PACKAGE.archive}")
     assert catch_missing().reason == "the package that npm fetched has unexpected content"
-    assert not (place / RUNTIME_PACKAGE.version).exists()
+    assert not (runtime_folder / RUNTIME_PACKAGE.version).exists()
 
 
-def test_a_local_archive_is_used_and_cached_files_are_checked(place, runtime, monkeypatch):
-    (place / RUNTIME_PACKAGE.archive).write_bytes(make_archive(runtime))
+def test_a_local_archive_is_used_and_cached_files_are_checked(runtime_folder, runtime, monkeypatch):
+    (runtime_folder / RUNTIME_PACKAGE.archive).write_bytes(make_archive(runtime))
     assert RUNTIME_PACKAGE.load_files() == runtime
-    write_npm(place, f"/bin/cp {place}/moved.tgz {RUNTIME_PACKAGE.archive}")
-    (place / RUNTIME_PACKAGE.archive).rename(place / "moved.tgz")
+    write_npm(runtime_folder, f"/bin/cp {runtime_folder}/moved.tgz {RUNTIME_PACKAGE.archive}")
+    (runtime_folder / RUNTIME_PACKAGE.archive).rename(runtime_folder / "moved.tgz")
     assert RUNTIME_PACKAGE.load_files() == runtime
-    (place / "moved.tgz").unlink()
-    assert RUNTIME_PACKAGE.load_files() == runtime  # kept
+    (runtime_folder / "moved.tgz").unlink()
+    assert RUNTIME_PACKAGE.load_files() == runtime  # from the cache
     name = min(runtime)
-    (place / RUNTIME_PACKAGE.version / name).write_bytes(b"changed")
+    (runtime_folder / RUNTIME_PACKAGE.version / name).write_bytes(b"changed")
     assert catch_missing().reason.startswith("npm cannot fetch it")

@@ -1,4 +1,4 @@
-"""Bundles: what they hold, that they prove it, and what they may replace."""
+"""Bundles: their contents, the checks of their integrity, and which folders they may replace."""
 
 import json
 from dataclasses import replace
@@ -49,8 +49,8 @@ output: {value: {}}
 """
 
 
-class Printer:
-    """Its target's artifact is the printed graph."""
+class PrintingBackend:
+    """A backend that writes the printed graph as the artifact."""
 
     targets = (Target("printer", "the graph", (FP32,)),)
 
@@ -70,7 +70,7 @@ class Printer:
         )
 
 
-class Refusing(Printer):
+class RefusingBackend(PrintingBackend):
     targets = (Target("picky", "no graph", (FP32,)),)
 
     def refusals(self, target, graph):
@@ -94,7 +94,7 @@ def build_bundle(folder: Path, text: str = SPEC, weights=None, backend=None):
     model_weights = pipeline.create_random_weights(spec.graph)
     if weights:
         model_weights = replace(model_weights, tensors={**model_weights.tensors, **weights})
-    backend = backend or Printer()
+    backend = backend or PrintingBackend()
     device = Device(backend, *backend.targets)
     bundles = pipeline.build(spec, model_weights, [Plan(device, FP32)], silent)
     return next(iter(bundles))
@@ -117,7 +117,7 @@ def list_errors(folder: Path) -> list[str]:
 
 
 def reseal_manifest(folder: Path, change) -> None:
-    """Change a manifest and seal it again, as only a forger would."""
+    """Change a manifest and seal it again, as a forger would."""
     path = folder / "manifest.json"
     bundle_manifest = manifest.decode(path.read_bytes(), "manifest.json")
     path.write_bytes(manifest.encode(change(bundle_manifest)))
@@ -127,7 +127,7 @@ def read_values(folder: Path, name: str) -> np.ndarray:
     return np.frombuffer((folder / name).read_bytes(), "<f4")
 
 
-def test_it_says_what_it_is(contents):
+def test_manifest_describes_the_model(contents):
     bundle_manifest = contents.manifest
     assert contents.name == "tiny-printer-fp32"
     assert (bundle_manifest.model.name, bundle_manifest.model.doc) == ("tiny", "A small network.")
@@ -149,7 +149,7 @@ def test_it_says_what_it_is(contents):
     assert output.labels == ("a", "b", "c")
 
 
-def test_random_weights_are_said_loudly(contents):
+def test_random_weights_have_a_notice(contents):
     assert contents.manifest.weights.origin == "random"
     assert contents.manifest.weights.seed == 0
     assert contents.manifest.weights.notice == (
@@ -157,7 +157,7 @@ def test_random_weights_are_said_loudly(contents):
     )
 
 
-def test_what_was_written_is_read_back(contents, folder):
+def test_written_bundle_is_read_back(contents, folder):
     reread = read_bundle(folder)
     assert reread.manifest == contents.manifest
     assert (reread.model / "graph.txt").read_text().startswith("graph tiny {")
@@ -173,8 +173,8 @@ def test_the_same_build_gives_the_same_bytes(tmp_path):
     assert manifest.encode(first_bundle.manifest) == manifest.encode(second_bundle.manifest)
 
 
-def test_goldens_go_from_image_bytes_to_outputs(tmp_path):
-    """The network is the mean of each channel, so that numpy can tell what must come out."""
+def test_golden_images_give_the_golden_outputs(tmp_path):
+    """The network computes the mean of each channel, so numpy gives the expected outputs."""
     folder = bundle_folder.write_bundle(build_bundle(tmp_path, MEANS), tmp_path / "out")
     bundle_manifest = read_bundle(folder).manifest
     assert len(bundle_manifest.goldens.cases) == 2
@@ -189,7 +189,7 @@ def test_goldens_go_from_image_bytes_to_outputs(tmp_path):
     assert bundle_manifest.goldens.tolerance.reason
 
 
-def test_goldens_are_noise_where_the_contract_takes_one_size_alone(tmp_path):
+def test_goldens_are_noise_for_a_fixed_input_size(tmp_path):
     text = MEANS.replace(
         ", preprocess: {resize: {size: [8, 8], mode: stretch}}", ", preprocess: {}"
     )
@@ -219,9 +219,9 @@ def test_weights_that_overflow_are_refused(tmp_path):
     assert caught.value.diagnostics[0].at.line == 12
 
 
-def test_a_refusal_is_located_before_any_work(tmp_path):
+def test_unsupported_layer_is_located_before_any_work(tmp_path):
     with pytest.raises(UserError) as caught:
-        build_bundle(tmp_path, backend=Refusing())
+        build_bundle(tmp_path, backend=RefusingBackend())
     text = str(caught.value).replace(str(tmp_path), "TMP")
     assert text.startswith("error[E0607]: picky cannot run `batch_norm` (conv)\n")
     assert "--> TMP/net.yaml:8:5" in text
@@ -230,17 +230,17 @@ def test_a_refusal_is_located_before_any_work(tmp_path):
 
 
 class TestReplacing:
-    def test_an_older_bundle(self, contents, folder):
+    def test_older_bundle_is_replaced(self, contents, folder):
         (folder / "model/graph.txt").write_text("damaged")
         bundle_folder.write_bundle(contents, folder.parent)
         assert read_bundle(folder)
 
-    def test_an_empty_folder(self, contents, tmp_path):
+    def test_empty_folder_is_replaced(self, contents, tmp_path):
         (tmp_path / "out/tiny-printer-fp32").mkdir(parents=True)
         assert read_bundle(bundle_folder.write_bundle(contents, tmp_path / "out"))
 
     @pytest.mark.parametrize(
-        ("spoil", "why"),
+        ("spoil", "reason"),
         [
             (lambda f: (f / "notes.txt").write_text("mine"), "not belong to the bundle: notes.txt"),
             (lambda f: (f / "model/x").write_text("mine"), "not belong to the bundle: model/x"),
@@ -249,14 +249,14 @@ class TestReplacing:
             (lambda f: (f / "manifest.json").write_text("{"), "manifest is damaged"),
         ],
     )
-    def test_what_is_not_only_ours_stays(self, contents, folder, spoil, why):
+    def test_folder_with_other_files_is_kept(self, contents, folder, spoil, reason):
         spoil(folder)
         previous_files = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-        with pytest.raises(UserError, match=f"E0602.*{why}"):
+        with pytest.raises(UserError, match=f"E0602.*{reason}"):
             bundle_folder.write_bundle(contents, folder.parent)
         assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == previous_files
 
-    def test_a_file_stays(self, contents, tmp_path):
+    def test_existing_file_is_kept(self, contents, tmp_path):
         (tmp_path / "tiny-printer-fp32").write_text("mine")
         with pytest.raises(UserError, match=r"E0602.*it is not a folder"):
             bundle_folder.write_bundle(contents, tmp_path)
@@ -264,7 +264,7 @@ class TestReplacing:
 
 
 class TestDamage:
-    def test_there_is_none(self, tmp_path):
+    def test_missing_bundle_is_reported(self, tmp_path):
         with pytest.raises(UserError, match=r"E0620.*there is no bundle here"):
             read_bundle(tmp_path / "nothing")
 
@@ -285,24 +285,24 @@ class TestDamage:
         assert caught.value.diagnostics[1].label == "its SHA-256 differs from the manifest"
         assert caught.value.diagnostics[2].label.startswith("it has 1 bytes; the manifest lists ")
 
-    def test_an_edited_manifest(self, folder):
+    def test_edited_manifest_is_refused(self, folder):
         path = folder / "manifest.json"
         path.write_text(path.read_text().replace('"a",', '"z",'))
         assert list_errors(folder) == ["E0621"]
 
-    def test_a_manifest_of_another_version(self, folder):
+    def test_manifest_of_another_version_is_refused(self, folder):
         path = folder / "manifest.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"tcc_bundle": 1}))
         with pytest.raises(UserError, match="`tcc_bundle` is 1, but this tcc reads 2"):
             read_bundle(folder)
 
     @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"a": NaN}'])
-    def test_a_manifest_that_is_none(self, folder, data):
+    def test_invalid_manifest_is_refused(self, folder, data):
         (folder / "manifest.json").write_bytes(data)
         assert list_errors(folder) == ["E0621"]
 
     @pytest.mark.parametrize("path", ["../../net.yaml", "/etc/passwd", "model/../../../net.yaml"])
-    def test_a_path_that_leaves_the_folder(self, folder, path):
+    def test_path_outside_the_folder_is_refused(self, folder, path):
         def escape(bundle_manifest):
             return replace(
                 bundle_manifest,
@@ -312,35 +312,39 @@ class TestDamage:
         reseal_manifest(folder, escape)
         assert list_errors(folder) == ["E0623"]
 
-    def test_a_link_that_leaves_the_folder(self, folder, tmp_path):
+    def test_link_outside_the_folder_is_refused(self, folder, tmp_path):
         (tmp_path / "same").write_bytes((folder / "model/run").read_bytes())
         (folder / "model/run").unlink()
         (folder / "model/run").symlink_to(tmp_path / "same")
         assert list_errors(folder) == ["E0623"]
 
-    def test_a_contract_that_makes_no_sense(self, folder):
-        def negative(bundle_manifest):
+    def test_invalid_preprocessing_is_refused(self, folder):
+        def set_negative_std(bundle_manifest):
             contract = replace(bundle_manifest.input.preprocess, std=(-1.0,))
             return replace(
                 bundle_manifest, input=replace(bundle_manifest.input, preprocess=contract)
             )
 
-        reseal_manifest(folder, negative)
+        reseal_manifest(folder, set_negative_std)
         assert list_errors(folder) == ["E0621"]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def manifest_bytes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
     return manifest.encode(build_bundle(folder).manifest)
 
 
 @given(st.data())
-def test_a_manifest_cut_or_changed_anywhere_is_refused(whole, data):
-    at = data.draw(st.integers(0, len(whole) - 2))
-    byte = data.draw(st.none() | st.integers(0, 255).filter(lambda b: b != whole[at]))
-    spoiled = whole[:at] if byte is None else whole[:at] + bytes([byte]) + whole[at + 1 :]
-    if byte is not None and spoiled.split() == whole.split():
-        return  # a space for a space
+def test_truncated_or_changed_manifest_is_refused(manifest_bytes, data):
+    at = data.draw(st.integers(0, len(manifest_bytes) - 2))
+    byte = data.draw(st.none() | st.integers(0, 255).filter(lambda b: b != manifest_bytes[at]))
+    spoiled = (
+        manifest_bytes[:at]
+        if byte is None
+        else manifest_bytes[:at] + bytes([byte]) + manifest_bytes[at + 1 :]
+    )
+    if byte is not None and spoiled.split() == manifest_bytes.split():
+        return  # whitespace replaced by whitespace
     with pytest.raises(UserError, match="E0621"):
         manifest.decode(spoiled, "manifest.json")

@@ -1,4 +1,4 @@
-"""The `tcc` command, as a user types it: in this process for speed, or in one of its own."""
+"""The `tcc` command, run in this process for speed, or in a separate one."""
 
 import json
 import os
@@ -44,7 +44,7 @@ PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 
 @dataclass(frozen=True)
 class CommandOutcome:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -52,13 +52,13 @@ class CommandOutcome:
 
     @property
     def document(self) -> Any:
-        """The one JSON document of standard output."""
+        """The only JSON document on standard output."""
         return json.loads(self.out)
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
-    """A working folder with a spec and nothing else."""
+    """A working folder that contains only a spec."""
     (tmp_path / "tiny.yaml").write_text(SPEC)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TCC_DEBUG", raising=False)
@@ -79,7 +79,7 @@ def tcc(home):
 
 @pytest.fixture
 def process(home):
-    """Run a command in a process of its own."""
+    """Run a command in a separate process."""
 
     def run(*args: object, program: str = PROGRAM, **options: Any) -> CommandOutcome:
         env = os.environ | options.pop("env", {})
@@ -100,7 +100,7 @@ def built(tcc, home) -> Path:
 
 @pytest.fixture(scope="session")
 def built_for_host(tmp_path_factory) -> Path:
-    """A bundle of the spec for this machine, built once: a test that changes it takes a copy."""
+    """A bundle of the spec for this machine, built once. A test that changes it copies it first."""
     from tcc.compiler.cli import app
 
     folder = tmp_path_factory.mktemp("host")
@@ -123,7 +123,7 @@ def picture(home) -> Path:
 
 @pytest.fixture
 def images(home):
-    """Twenty-four images in two class folders, of several sizes, one of them grey."""
+    """Twenty-four images in two class folders, in several sizes. One is grey."""
     rng = np.random.default_rng(5)
     for number in range(24):
         shape = (8 + number % 9, 11, 3) if number else (9, 9)
@@ -135,7 +135,7 @@ def images(home):
 
 @pytest.fixture
 def odd(home):
-    """Write a spec of one of the odd kinds."""
+    """Write an unusual spec by its name."""
 
     from tcc.compiler.frontend.spec import load
 
@@ -150,7 +150,7 @@ def odd(home):
 
 @pytest.fixture
 def docker(home, monkeypatch):
-    """Put the stand-in of docker before all else."""
+    """Put a fake docker first on PATH."""
     program = home / "bin" / "docker"
     program.parent.mkdir()
     tests = Path(npu_packages.__file__).parent
@@ -163,7 +163,7 @@ def docker(home, monkeypatch):
 
 @pytest.fixture
 def no_docker(monkeypatch, home):
-    """Hide any docker that this machine has."""
+    """Hide docker."""
     folder = home / "nothing"
     folder.mkdir()
     for name in ("sh", "c++"):
@@ -174,15 +174,15 @@ def no_docker(monkeypatch, home):
 
 @pytest.fixture
 def state(tmp_path, monkeypatch) -> Path:
-    """A folder of the test's own for what tcc is not to forget."""
+    """A separate state folder for the test."""
     folder = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     return folder
 
 
 @pytest.fixture
-def strange(tcc, home, state) -> Path:
-    """A whole bundle for this machine, sealed, whose program writes a file."""
+def untrusted_bundle(tcc, home, state) -> Path:
+    """A complete, sealed bundle for this machine. Its program writes a file."""
     tcc("build", "tiny.yaml", "--target", "onnxruntime")
     folder = home / "build/tiny-onnxruntime-fp32"
     (folder / "model/model.onnx").unlink()

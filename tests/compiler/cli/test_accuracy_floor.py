@@ -1,4 +1,4 @@
-"""Floors of integers: judged by bounds for unseen images, and never by a few images in silence."""
+"""Accuracy floors apply to bounds for unseen images, and need enough different images."""
 
 import json
 
@@ -33,14 +33,14 @@ FOLDER = "build/net-onnxruntime-int8"
 
 @pytest.fixture
 def spec(home):
-    """A network of classes."""
+    """A network with classes."""
     (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
     return home / "net.yaml"
 
 
 @pytest.fixture
-def images_of(home):
-    """Write so many images that differ in brightness and colour, some of them more than once."""
+def write_images(home):
+    """Write images that differ in brightness and colour, with some copies."""
 
     def write(count, copies=0, seed=1):
         rng = np.random.default_rng(seed)
@@ -63,8 +63,8 @@ def read_manifest(home):
 
 @pytest.mark.usefixtures("spec")
 @pytest.mark.parametrize(("count", "copies"), [(1, 0), (15, 0), (12, 12)])
-def test_few_images_judge_no_floor(tcc, home, images_of, count, copies):
-    data = images_of(count, copies)
+def test_too_few_images_for_a_floor_are_refused(tcc, home, write_images, count, copies):
+    data = write_images(count, copies)
     outcome = tcc(*BUILD, "--data", data, "--json")
     assert outcome.code == outcome.document["exit"] == 4
     assert "error[E0722]: the accuracy floor needs at least 16 different images" in outcome.err
@@ -80,8 +80,8 @@ def test_few_images_judge_no_floor(tcc, home, images_of, count, copies):
 
 
 @pytest.mark.usefixtures("spec")
-def test_sixteen_images_are_enough(tcc, home, images_of):
-    outcome = tcc(*BUILD, "--data", images_of(16))
+def test_sixteen_images_are_enough(tcc, home, write_images):
+    outcome = tcc(*BUILD, "--data", write_images(16))
     assert outcome.code == 0, outcome.err
     assert "W0671" not in outcome.err
     assert "warnings" not in read_manifest(home)
@@ -89,18 +89,18 @@ def test_sixteen_images_are_enough(tcc, home, images_of):
 
 
 @pytest.mark.usefixtures("spec")
-def test_copies_of_other_images_judge_once(tcc, home, images_of):
-    """Images that are not the calibration's are counted by their pixels as well."""
-    assert tcc("calibrate", "net.yaml", "--seed", 1, "--data", images_of(24), "-o", "c.json",
+def test_copies_of_images_count_once(tcc, home, write_images):
+    """Images that are not those of the calibration are also counted by their pixels."""
+    assert tcc("calibrate", "net.yaml", "--seed", 1, "--data", write_images(24), "-o", "c.json",
                "-q").code == 0  # fmt: skip
     args = (*BUILD, "--calibration", "c.json", "--data")
-    assert tcc(*args, images_of(10, 10, seed=2)).code == 4
-    assert tcc(*args, images_of(16, 0, seed=2)).code == 0
+    assert tcc(*args, write_images(10, 10, seed=2)).code == 4
+    assert tcc(*args, write_images(16, 0, seed=2)).code == 0
 
 
 @pytest.mark.usefixtures("spec")
-def test_what_a_file_states_of_few_images_holds_no_floor(tcc, home, images_of):
-    args = ("calibrate", "net.yaml", "--seed", 1, "--data", images_of(8), "-o", "c.json")
+def test_calibration_file_from_few_images_is_refused(tcc, home, write_images):
+    args = ("calibrate", "net.yaml", "--seed", 1, "--data", write_images(8), "-o", "c.json")
     outcome = tcc(*args)
     assert outcome.code == 0
     assert "`build` will refuse this int8 model: only 8 different images" in outcome.err
@@ -113,8 +113,8 @@ def test_what_a_file_states_of_few_images_holds_no_floor(tcc, home, images_of):
 
 
 @pytest.mark.usefixtures("spec")
-def test_python_refuses_and_warns_as_the_command_does(home, images_of):
-    options = {"seed": 1, "precision": "int8", "data": images_of(12)}
+def test_python_refuses_and_warns_like_the_command(home, write_images):
+    options = {"seed": 1, "precision": "int8", "data": write_images(12)}
     with pytest.warns(package.CalibrationWarning), pytest.raises(package.UserError) as error_info:
         package.build("net.yaml", "onnxruntime", **options)
     assert [diagnostic.code for diagnostic in error_info.value.diagnostics] == ["E0722"]
@@ -127,10 +127,10 @@ def test_python_refuses_and_warns_as_the_command_does(home, images_of):
 
 
 @pytest.mark.parametrize("method", ["minmax", "best"])
-def test_a_floor_is_judged_by_the_bound_and_not_by_the_images(tcc, home, images_of, method):
-    """Between what the images gave and what the calibration states, nothing is written."""
+def test_floor_applies_to_the_bound_not_the_measured_value(tcc, home, write_images, method):
+    """A floor between the measured value and the bound of the calibration refuses the build."""
     (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
-    args = (*BUILD, "--data", images_of(32), "--method", method)
+    args = (*BUILD, "--data", write_images(32), "--method", method)
     assert tcc(*args, "--floor", "min_cosine=0").code == 0
     measurements = read_manifest(home)["calibration"]["measured"]
     measured, bound = (measurements[key]["found"] for key in ("outputs", "bounds"))
@@ -151,8 +151,8 @@ def test_a_floor_is_judged_by_the_bound_and_not_by_the_images(tcc, home, images_
         assert tcc(*args, "--floor", f"{option}={reached_bound}", "-q").code == 0, option
 
 
-def test_integers_that_their_calibration_condemns_are_refused(tcc, home):
-    """One output of random weights by `minmax`, over images that are nearly alike."""
+def test_model_below_the_bounds_of_its_calibration_is_refused(tcc, home):
+    """One output with random weights and `minmax`, over images that are nearly equal."""
     (home / "net.yaml").write_text(SPEC.format(units=1, activation="sigmoid"))
     images = np.random.default_rng(3).integers(100, 110, (24, 12, 12, 3)).astype(np.uint8)
     np.savez(home / "odd.npz", images=images)
@@ -166,38 +166,40 @@ def test_integers_that_their_calibration_condemns_are_refused(tcc, home):
 
 @pytest.mark.usefixtures("spec")
 class TestMixed:
-    """Layers that stay in float: chosen by some images, judged by others, until the floor holds."""
+    """Layers that stay in float: some images choose them and others evaluate, until the floor is
+    reached.
+    """
 
-    def test_any_floor_below_one_is_reached(self, tcc, home, images_of):
-        data = images_of(24)
+    def test_mixed_reaches_any_floor_below_one(self, tcc, home, write_images):
+        data = write_images(24)
         outcome = tcc(*BUILD, "--data", data, "--floor", f"min_cosine={1 - 1e-10}", "--mixed")
         assert outcome.code == 0, outcome.err
         calibration = read_manifest(home)["calibration"]
         assert calibration["measured"]["bounds"]["found"]["cosine"] >= 1 - 1e-10
         assert calibration["in_float"]
 
-    def test_more_layers_than_are_tried_singly(self, tcc, home, images_of, monkeypatch):
+    def test_more_layers_than_single_trials(self, tcc, home, write_images, monkeypatch):
         from tcc.compiler.quant.program import floor_program
 
         monkeypatch.setattr(floor_program, "MAX_CANDIDATES", 1)
         args = ("--floor", f"min_cosine={1 - 1e-10}", "--mixed", "--no-cache")
-        outcome = tcc(*BUILD, "--data", images_of(24), *args)
+        outcome = tcc(*BUILD, "--data", write_images(24), *args)
         assert outcome.code == 0, outcome.err
 
-    def test_an_option_that_is_used_is_not_advised(self, tcc, images_of, monkeypatch):
+    def test_error_does_not_advise_an_option_in_use(self, tcc, write_images, monkeypatch):
         from tcc.compiler.quant.program import floor_program
 
         every = floor_program.sort_noisy_layers
         monkeypatch.setattr(floor_program, "sort_noisy_layers", lambda *args: every(*args)[:1])
-        data = images_of(24)
+        data = write_images(24)
         outcome = tcc(*BUILD, "--data", data, "--floor", "max_error=0", "--mixed")
         assert outcome.code == 4
         assert "--mixed" not in outcome.err
         assert "use `--mixed`" in tcc(*BUILD, "--data", data, "--floor", "max_error=0").err
 
-    def test_images_that_choose_do_not_judge(self, tcc, home, images_of):
+    def test_images_for_choosing_layers_are_not_used_for_evaluation(self, tcc, home, write_images):
         outcome = tcc(
-            *BUILD, "--data", images_of(24), "--floor", f"min_cosine={1 - 1e-10}", "--mixed"
+            *BUILD, "--data", write_images(24), "--floor", f"min_cosine={1 - 1e-10}", "--mixed"
         )
         assert outcome.code == 0, outcome.err
         measured = read_manifest(home)["calibration"]["measured"]
@@ -205,14 +207,14 @@ class TestMixed:
         assert measured["bounds"]["found"]["images"] == 16
         assert "other images chose the layers" in measured["where"]
 
-    def test_it_takes_images_for_both(self, tcc, images_of):
-        outcome = tcc(*BUILD, "--data", images_of(18), "--mixed")
+    def test_mixed_needs_images_for_choosing_and_evaluation(self, tcc, write_images):
+        outcome = tcc(*BUILD, "--data", write_images(18), "--mixed")
         assert outcome.code == 4
         assert "the accuracy floor needs at least 20 different images" in outcome.err
         assert "`--mixed` needs 4 to choose layers, and 16 others for evaluation" in outcome.err
 
-    def test_without_images_it_is_refused(self, tcc, images_of):
-        data = images_of(24)
+    def test_mixed_without_images_is_refused(self, tcc, write_images):
+        data = write_images(24)
         assert tcc("calibrate", "net.yaml", "--seed", 1, "--data", data, "-o", "c.json",
                    "-q").code == 0  # fmt: skip
         outcome = tcc(*BUILD, "--calibration", "c.json", "--mixed")
@@ -224,15 +226,15 @@ class TestMixed:
 
 
 class TestStatedFloors:
-    """`--floor` takes the names of `accuracy:`, one each or in a file."""
+    """`--floor` accepts the names of `accuracy:`, one per option or in a file."""
 
     @pytest.fixture
-    def build(self, tcc, home, images_of):
+    def build(self, tcc, home, write_images):
         (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
-        args = (*BUILD, "--data", images_of(24), "--method", "minmax")
+        args = (*BUILD, "--data", write_images(24), "--method", "minmax")
         return lambda *floors: tcc(*args, *(w for floor in floors for w in ("--floor", floor)))
 
-    def test_a_file_states_several(self, build, home):
+    def test_file_with_several_floors(self, build, home):
         (home / "lax.yaml").write_text("min_cosine: 0\nmin_correlation: 0\nmax_error: 1e3\n")
         (home / "strict.json").write_text('{"max_error": 1e-12}')
         assert build("lax.yaml").code == 0
@@ -256,7 +258,7 @@ class TestStatedFloors:
             (["none.yaml"], "`none.yaml` is neither `name=value` nor a file"),
         ],
     )
-    def test_what_is_no_floor_is_refused(self, build, home, floors, message):
+    def test_invalid_floors_are_refused(self, build, home, floors, message):
         for name, text in (
             ("lax", "max_drop: 1"), ("odd", "cosine: 1"), ("list", "[0.9]"),
             ("true", "min_cosine: true"),
@@ -267,9 +269,9 @@ class TestStatedFloors:
         assert f"error[E0790]: {message}\n" in outcome.err
 
     @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
-    def test_python_states_them_by_name(self, home, images_of):
+    def test_python_accepts_floors_by_name(self, home, write_images):
         (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
-        options = {"precision": "int8", "data": images_of(24), "method": "minmax"}
+        options = {"precision": "int8", "data": write_images(24), "method": "minmax"}
         with pytest.raises(BelowFloor):
             package.build("net.yaml", "onnxruntime", **options, floors={"max_error": 1e-12})
         with pytest.raises(UserError, match="no floor `cosine`"):
@@ -277,7 +279,7 @@ class TestStatedFloors:
         with pytest.raises(BelowFloor):
             package.lower("net.yaml", "onnxruntime", **options, floors={"max_error": 1e-12})
 
-    def test_an_old_name_says_the_new_one(self, tcc, build):
+    def test_old_option_reports_the_new_one(self, tcc, build):
         outcome = tcc(*BUILD, "--max-drop=0.1")
         assert outcome.code == 2
         assert "`--max-drop` is now `--floor max_drop=VALUE`" in outcome.err

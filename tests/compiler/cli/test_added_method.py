@@ -1,4 +1,4 @@
-"""A calibration method that is added: its file and a word among the searches, and all follows."""
+"""Adding a calibration method: its file and one entry in the list of methods are enough."""
 
 import json
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ line of unsigned values has twice the levels, for 9."""
 def share(group):
     import numpy as np
 
-    numbers = np.concatenate([one.reshape(-1) for one in group.samples])
+    numbers = np.concatenate([sample.reshape(-1) for sample in group.samples])
     middle = float(numbers.mean()) if group.range.signed else 0.0
     deviation = float(np.abs(numbers - middle).mean())
     return (SIGNED if group.range.signed else UNSIGNED) * deviation / group.top
@@ -28,7 +28,7 @@ def share(group):
 
 ACIQ = RangeMethod("aciq", "clipping for Laplace values, in closed form", make_value_search(share), in_best=True)
 '''
-"""The file of the method, as its author writes it."""
+"""The source file of the method."""
 PROGRAM = """
 import sys
 from tcc.compiler.quant import methods
@@ -39,7 +39,7 @@ methods.DEFAULT = methods.METHODS[-1]
 from tcc.compiler.cli import main
 sys.exit(main())
 """
-"""The command with the word added, as the tuple would have it."""
+"""The command, with the method added to the list of methods."""
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def with_aciq(process, home, images):
     return lambda *args: process(*args, program=PROGRAM, env={"PYTHONPATH": str(home)})
 
 
-def test_help_and_mistakes_name_it(with_aciq):
+def test_help_names_the_method(with_aciq):
     for command in ("calibrate", "build"):
         help_text = " ".join(with_aciq(command, "--help").out.split())
         assert "minmax, percentile, mse, kl-cosine, aciq or best. Default: best." in help_text
@@ -59,8 +59,8 @@ def test_help_and_mistakes_name_it(with_aciq):
     assert "did you mean `aciq`?" in outcome.err
 
 
-def test_it_calibrates_and_what_it_writes_is_built(with_aciq, tcc, home):
-    # 8 bits hardly clip so small a network: the clipping for 2 bits is seen.
+def test_method_calibrates_and_its_file_builds(with_aciq, tcc, home):
+    # 8 bits hardly clip such a small network, so the test uses the clipping for 2 bits.
     (home / "aciq.py").write_text(ACIQ.replace("9.89, 11.16", "2.83, 3.89"))
     args = ("calibrate", "tiny.yaml", "--data", "set", "-q")
     assert with_aciq(*args, "--method", "aciq", "-o", "a.json").code == 0
@@ -90,7 +90,7 @@ def test_it_calibrates_and_what_it_writes_is_built(with_aciq, tcc, home):
     assert outcome.code == 0, outcome.err
 
 
-def test_best_tries_it(with_aciq, home):
+def test_best_tries_the_method(with_aciq, home):
     outcome = with_aciq("calibrate", "tiny.yaml", "--data", "set", "-q", "-o", "best.json")
     assert outcome.code == 0, outcome.err
     assert list(json.loads((home / "best.json").read_text())["judged"])[1:] == [
@@ -98,7 +98,7 @@ def test_best_tries_it(with_aciq, home):
     ]  # fmt: skip
 
 
-def test_it_clips_where_the_paper_says():
+def test_clipping_matches_the_paper():
     names = {}
     exec(ACIQ, names)  # noqa: S102 - the text above
     numbers = np.random.default_rng(0).laplace(size=(1 << 16, 1)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""`tcc build` for several targets: one calibration, and a table of how they agree."""
+"""`tcc build` for several targets: one calibration, and a table of their agreement."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ LAYERS = ["relu", "global_avg_pool"]
 
 @pytest.fixture
 def int8(tcc, images):
-    """Build for ONNX Runtime and TFLite with integers."""
+    """Build int8 models for ONNX Runtime and TFLite."""
 
     def run(*args):
         return tcc(*BOTH, *INT8, "--data", images, *args)
@@ -24,8 +24,8 @@ def int8(tcc, images):
 
 
 @pytest.fixture
-def inner(monkeypatch):
-    """Have ONNX Runtime show other levels of one layer than it computes."""
+def replace_layer_values(monkeypatch):
+    """Make ONNX Runtime report other quantized values of one layer than it computes."""
 
     def replace_values(layer, by) -> None:
         original_inner_levels = OnnxRuntime.trace_quantized_values
@@ -39,7 +39,7 @@ def inner(monkeypatch):
     return replace_values
 
 
-def test_each_target_beside_the_reference(int8):
+def test_each_target_matches_the_reference(int8):
     outcome = int8("--json")
     assert outcome.code == 0, outcome.err
     agreement = outcome.document["agreement"]
@@ -52,7 +52,7 @@ def test_each_target_beside_the_reference(int8):
     assert agreement["holds"] is True
 
 
-def test_the_table(int8):
+def test_agreement_table(int8):
     lines = int8().out.splitlines()
     head = next(line for line in lines if line.startswith("target"))
     assert head.split()[:6] == ["target", "precision", "inputs", "layers", "values", "differ"]
@@ -64,19 +64,19 @@ def test_the_table(int8):
     assert all(row.endswith("bit-exact") for row in rows)
 
 
-def test_ends_of_another_kind_are_said(int8):
+def test_different_output_types_are_reported(int8):
     (pair,) = int8("--json").document["agreement"]["pairs"]
     assert pair["differing"] > 0
     assert pair["why"] == "tflite outputs the 8-bit quantized values of its last layer"
 
 
-def test_one_program_for_both(tcc, images):
+def test_one_program_for_both_targets_is_exact(tcc, images):
     outcome = tcc(*BOTH, "--precision", "int8-i8", *METHOD, "--data", images, "--json")
     (pair,) = outcome.document["agreement"]["pairs"]
     assert (pair["exact"], pair["differing"], pair["values"]) == (True, 0, 6)
 
 
-def test_over_images_of_the_users(int8):
+def test_agreement_over_user_images(int8):
     agreement = int8("--json", "--agree", "5").document["agreement"]
     for target in agreement["targets"]:
         assert target["inputs"] == 7
@@ -84,25 +84,25 @@ def test_over_images_of_the_users(int8):
     assert agreement["pairs"][0]["inputs"] == 7
 
 
-def test_floats_over_images(tcc, images):
+def test_float_agreement_over_images(tcc, images):
     agreement = tcc(*BOTH, "--data", images, "--agree", "3", "--json").document["agreement"]
     for target in agreement["targets"]:
         assert (target["inputs"], target["layers"], target["holds"]) == (5, None, True)
         assert "order of their terms" in target["float"]
 
 
-def test_images_without_a_folder(tcc):
+def test_images_without_a_folder_are_refused(tcc):
     outcome = tcc(*BOTH, "--agree", "3")
     assert outcome.code == 2
     assert "error[E0616]: no images to calibrate with" in outcome.err
 
 
-def test_one_target_has_no_table(tcc, built):
+def test_one_target_has_no_agreement_table(tcc, built):
     args = ("build", "tiny.yaml", "--target", "ort", "--json")
     assert "agreement" not in tcc(*args).document
 
 
-def test_what_is_not_run_agrees_with_nothing(int8):
+def test_no_replay_reports_no_agreement(int8):
     outcome = int8("--json", "--no-replay")
     agreement = outcome.document["agreement"]
     assert [target["unchecked"] for target in agreement["targets"]] == ["--no-replay"] * 2
@@ -112,7 +112,7 @@ def test_what_is_not_run_agrees_with_nothing(int8):
     assert int8("--no-replay").out.count("not compared: --no-replay") == 2
 
 
-def test_a_missing_emulator_is_said(int8, monkeypatch):
+def test_missing_runtime_is_reported(int8, monkeypatch):
     missing = [replace_version(tool) for tool in OnnxRuntime().tools(OnnxRuntime().targets[0])]
     monkeypatch.setattr(OnnxRuntime, "tools", lambda self, target: missing)
     first_target, second_target = int8("--json").document["agreement"]["targets"]
@@ -134,8 +134,8 @@ def replace_version(tool):
     [lambda v: v ^ np.array(1, v.dtype), np.zeros_like, lambda v: v.reshape(-1)[:-1]],
     ids=["one bit of each", "nothing", "one level less"],
 )
-def test_a_layer_that_differs_is_named_and_its_bundle_not_written(int8, home, inner, by):
-    inner("relu", by)
+def test_differing_layer_is_named_and_no_bundle_is_written(int8, home, replace_layer_values, by):
+    replace_layer_values("relu", by)
     outcome = int8()
     assert outcome.code == 4
     assert (
@@ -145,15 +145,15 @@ def test_a_layer_that_differs_is_named_and_its_bundle_not_written(int8, home, in
     assert not (home / "build/tiny-onnxruntime-int8").exists()
 
 
-def test_a_later_target_that_differs_leaves_the_earlier_whole(tcc, home, images, inner):
-    inner("relu", lambda v: v ^ np.array(1, v.dtype))
+def test_failed_second_target_keeps_the_first_bundle(tcc, home, images, replace_layer_values):
+    replace_layer_values("relu", lambda v: v ^ np.array(1, v.dtype))
     args = (*INT8, "--data", images)
     assert tcc("build", "tiny.yaml", "--target", "tflite,ort", *args).code == 4
     assert tcc("verify", "build/tiny-tflite-int8").code == 0
     assert [path.name for path in (home / "build").iterdir()] == ["tiny-tflite-int8"]
 
 
-def test_the_second_golden_counts(int8, home, monkeypatch):
+def test_second_golden_is_compared(int8, home, monkeypatch):
     original_infer = OnnxRuntime.infer
 
     def run(self, *arguments):
@@ -170,7 +170,7 @@ def test_the_second_golden_counts(int8, home, monkeypatch):
     assert not (home / "build/tiny-onnxruntime-int8").exists()
 
 
-def test_a_precision_that_one_lacks_is_refused_before_any_work(tcc, home):
+def test_precision_missing_on_one_target_is_refused_early(tcc, home):
     outcome = tcc("build", "tiny.yaml", "--target", "ort,arm-a7,tflite", "--precision", "fp16")
     assert outcome.code == 2
     assert "error[E0606]: arm-a7 does not support precision `fp16`" in outcome.err

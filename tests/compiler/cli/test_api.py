@@ -1,4 +1,4 @@
-"""`tcc.calibrate` and `tcc.build`, from Python."""
+"""`tcc.calibrate`, `tcc.build` and the other Python functions."""
 
 import json
 import subprocess
@@ -16,11 +16,11 @@ from tcc.compiler.cli import app
 from tcc.compiler.data.dataset import read_dataset as read_set
 from tcc.compiler.quant.calibration_document import read_document
 
-FEW = pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
+IGNORE_CALIBRATION_WARNINGS = pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 
 
-@FEW
-def test_a_spec_is_calibrated_and_written(home, images):
+@IGNORE_CALIBRATION_WARNINGS
+def test_calibrate_writes_a_file(home, images):
     spec = tcc.load("fastnet_block")
     calibration = tcc.calibrate(spec, images, "ax620", out=home / "c.json", method="minmax")
     assert (calibration.target, calibration.method, calibration.data.images) == (
@@ -32,7 +32,7 @@ def test_a_spec_is_calibrated_and_written(home, images):
     assert reread_calibration.values == calibration.values
 
 
-def test_wrong_names_are_said(images):
+def test_unknown_method_has_a_suggestion(images):
     with pytest.raises(tcc.UserError, match="did you mean `mse`"):
         tcc.calibrate("fastnet_block", images, method="msee")
 
@@ -42,8 +42,8 @@ def test_too_few_images_are_refused(images):
         tcc.calibrate("fastnet_block", images, method="minmax", min_images=25)
 
 
-def test_what_the_command_warns_of_python_warns_of(home, images):
-    """Word for word, the images first; who expects it can leave it out by its class."""
+def test_calibrate_warns_like_the_command(home, images):
+    """The same texts, those about images first. A caller can ignore them by their class."""
     (images / "notes.txt").write_text("none of these is an image")
     few_images = read_set(images).select_first(3)
     for number, item in enumerate(few_images.items):
@@ -66,8 +66,8 @@ def test_what_the_command_warns_of_python_warns_of(home, images):
     )
 
 
-@FEW
-def test_integers_are_built_from_images_or_from_a_file(home, images):
+@IGNORE_CALIBRATION_WARNINGS
+def test_int8_is_built_from_images_or_a_calibration_file(home, images):
     calibrated_bundle = tcc.build(
         "tiny.yaml", "onnxruntime", out="a", precision="int8", data=images
     )
@@ -94,13 +94,13 @@ def test_integers_are_built_from_images_or_from_a_file(home, images):
 
 
 def collect_warnings(record):
-    """Return what Python warned of, each at the line that called."""
+    """Return the texts of Python warnings. Each has the caller's line."""
     assert all(caught_warning.category is tcc.CalibrationWarning for caught_warning in record)
     assert {caught_warning.filename for caught_warning in record} <= {__file__}
     return [str(caught_warning.message) for caught_warning in record]
 
 
-def test_building_warns_of_what_calibrating_warns_of(home, images):
+def test_build_warns_like_calibrate(home, images):
     (images / "notes.txt").write_text("none of these is an image")
     with pytest.warns(tcc.CalibrationWarning) as record:
         tcc.calibrate("tiny.yaml", images, out="c.json")
@@ -108,7 +108,7 @@ def test_building_warns_of_what_calibrating_warns_of(home, images):
     with pytest.warns(tcc.CalibrationWarning) as record:
         tcc.build("tiny.yaml", "onnxruntime", precision="int8", data=images)
     assert collect_warnings(record) == expected_messages
-    # What a file of a calibration says was said when it was made; the images are new.
+    # Warnings of a calibration file were shown when it was made; those of the images are new.
     with pytest.warns(tcc.CalibrationWarning) as record:
         tcc.build("tiny.yaml", "ort", precision="int8", data=images, calibration="c.json")
     assert collect_warnings(record) == [
@@ -116,9 +116,9 @@ def test_building_warns_of_what_calibrating_warns_of(home, images):
     ]
 
 
-@FEW
-def test_several_targets_are_one_calibration_and_agree(home, images):
-    """As `--target` with commas: the same bytes, and the same agreement."""
+@IGNORE_CALIBRATION_WARNINGS
+def test_several_targets_share_one_calibration(home, images):
+    """Same bytes and agreement as `--target` with commas."""
     options = {"precision": "int8", "data": images, "method": "minmax", "floors": {"min_cosine": 0}}
     build_set = tcc.build(
         "tiny.yaml", ["onnxruntime", "tflite", "ax620", "ort"], out="a", **options
@@ -149,7 +149,7 @@ def test_several_targets_are_one_calibration_and_agree(home, images):
     assert pair.comparison.values == agreement["pairs"][0]["values"] > 0
 
 
-def test_several_targets_in_floats_and_none(home):
+def test_several_float_targets_and_an_empty_list(home):
     build_set = tcc.build("tiny.yaml", ("onnxruntime", "tflite"))
     assert [member.manifest.precision for member in build_set.bundles] == ["fp32", "fp32"]
     assert build_set.holds
@@ -161,7 +161,7 @@ def test_several_targets_in_floats_and_none(home):
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", ["onnxruntime", "tflite"]])
-def test_what_does_not_agree_is_not_written(target, home, monkeypatch):
+def test_disagreeing_artifact_is_not_written(target, home, monkeypatch):
     from tcc.compiler.bundle import replay
 
     run = replay._run_goldens
@@ -172,8 +172,8 @@ def test_what_does_not_agree_is_not_written(target, home, monkeypatch):
     assert not list(home.glob("build/*"))
 
 
-@FEW
-def test_integers_below_the_floor_are_refused(home, images):
+@IGNORE_CALIBRATION_WARNINGS
+def test_int8_below_the_floor_is_refused(home, images):
     with pytest.raises(tcc.BelowFloor, match="the mean cosine of `logits` is"):
         tcc.build(
             "tiny.yaml", "onnxruntime", precision="int8", data=images, floors={"min_cosine": 1.0}
@@ -181,12 +181,12 @@ def test_integers_below_the_floor_are_refused(home, images):
     assert not (home / "build").exists()
 
 
-def test_integers_need_images(home):
+def test_int8_needs_images(home):
     with pytest.raises(tcc.UserError, match="no images to calibrate"):
         tcc.build("tiny.yaml", "onnxruntime", precision="int8")
 
 
-def test_a_module_trains_and_its_weights_are_built(home):
+def test_module_trains_and_its_weights_build(home):
     torch = pytest.importorskip("torch", reason="needs the extra `train`")
     network = tcc.torch("tiny.yaml")
     x = torch.randn(4, *network.graph.inputs[0].type.shape)
@@ -201,7 +201,7 @@ def test_a_module_trains_and_its_weights_are_built(home):
     assert bundle.manifest.weights.notice is None
 
 
-def test_weights_that_are_none_are_not_saved(home):
+def test_save_weights_refuses_other_modules(home):
     torch = pytest.importorskip("torch", reason="needs the extra `train`")
     with pytest.raises(tcc.UserError, match=r"E0516.*one network from a spec, not 0"):
         tcc.save_weights(torch.nn.Linear(2, 2), "w.safetensors")
@@ -215,13 +215,13 @@ def test_weights_that_are_none_are_not_saved(home):
     assert not (home / "w.safetensors").exists()
 
 
-def test_a_module_needs_torch(monkeypatch):
+def test_missing_torch_is_reported(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(tcc.MissingTool, match=r"pip install 'tcc-compiler\[train\]'"):
         tcc.torch("ddsnet")
 
 
-def test_a_network_is_checked_before_it_has_weights(home):
+def test_check_needs_no_weights(home):
     check_report = tcc.check("tiny.yaml", ["onnxruntime", "arm-a7"], precision="int8")
     assert check_report.holds
     assert check_report.cost.params == 135
@@ -240,7 +240,7 @@ def test_a_network_is_checked_before_it_has_weights(home):
         tcc.check("tiny.yaml", "arm-a8")
 
 
-def test_a_refusal_is_an_error_of_the_check_and_of_lowering(home):
+def test_unsupported_layer_is_an_error_in_check_and_lower(home):
     text = (home / "tiny.yaml").read_text().replace("  - relu\n", "  - gelu\n")
     (home / "gelu.yaml").write_text(text)
     (diagnostic,) = tcc.check("gelu.yaml", "ax620", precision="int8").errors
@@ -251,7 +251,7 @@ def test_a_refusal_is_an_error_of_the_check_and_of_lowering(home):
     assert tcc.check("gelu.yaml", "onnxruntime").holds
 
 
-def test_a_network_is_lowered_to_what_an_artifact_is_made_from(home, images):
+def test_lower_gives_the_model_of_the_artifact(home, images):
     fp32_model = tcc.lower("tiny.yaml", "arm-a7")
     op_names = [node.op.keyword for node in fp32_model.graph.nodes]
     assert "batch_norm" in [node.op.keyword for node in tcc.load("tiny.yaml").graph.nodes]
@@ -262,8 +262,8 @@ def test_a_network_is_lowered_to_what_an_artifact_is_made_from(home, images):
     assert "qconv" in [node.op.keyword for node in int8_model.graph.nodes]
 
 
-@FEW
-def test_a_bundle_is_run_verified_and_evaluated(home, images):
+@IGNORE_CALIBRATION_WARNINGS
+def test_bundle_is_run_verified_and_evaluated(home, images):
     bundle = tcc.build(
         "tiny.yaml",
         "onnxruntime",
@@ -289,7 +289,7 @@ def test_a_bundle_is_run_verified_and_evaluated(home, images):
         tcc.evaluate(bundle.folder, images, seed=1)
 
 
-def test_a_changed_bundle_is_not_run(home):
+def test_changed_bundle_is_refused(home):
     bundle = tcc.build("tiny.yaml", "onnxruntime")
     file = bundle.model / "model.onnx"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
@@ -299,7 +299,7 @@ def test_a_changed_bundle_is_not_run(home):
 
 
 def draw_many(home):
-    """Pictures of three classes to train on."""
+    """Write training images of three classes."""
     rng = np.random.default_rng(3)
     for number in range(40):
         path = home / "many" / ("cat", "dog", "owl", "cat")[number % 4] / f"{number}.png"
@@ -307,8 +307,8 @@ def draw_many(home):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
 
 
-def test_a_network_is_trained_as_the_command_does(home):
-    """To the byte, and Python warns of what the command warns of."""
+def test_train_matches_the_command(home):
+    """The same bytes, and Python gives the same warnings."""
     pytest.importorskip("torch", reason="needs the extra `train`")
     draw_many(home)
     with warnings.catch_warnings(record=True) as caught_warnings:
@@ -329,8 +329,8 @@ def test_a_network_is_trained_as_the_command_does(home):
         tcc.train("tiny.yaml", "many", "python")
 
 
-def test_a_training_goes_on_where_it_was_left(home, monkeypatch):
-    """To the bytes of one that nobody interrupted; what is finished is read again."""
+def test_training_resumes(home, monkeypatch):
+    """The bytes equal those of an uninterrupted run. A finished run is read again."""
     pytest.importorskip("torch", reason="needs the extra `train`")
     from tcc.compiler.train import checkpoint, loop
 
@@ -357,7 +357,7 @@ def test_a_training_goes_on_where_it_was_left(home, monkeypatch):
     assert (home / "cut/checkpoint.safetensors").exists()
     with pytest.raises(tcc.UserError, match="E1229"):
         train("cut")
-    assert train("cut", resume=True) == uninterrupted_run  # with the threads that it was begun with
+    assert train("cut", resume=True) == uninterrupted_run  # with the thread count of its start
     for path in (home / "whole").iterdir():
         assert path.read_bytes() == (home / "cut" / path.name).read_bytes(), path.name
     assert train("cut", resume=True) == uninterrupted_run
@@ -368,7 +368,7 @@ def test_a_training_goes_on_where_it_was_left(home, monkeypatch):
             train(folder, resume=True)
 
 
-def test_importing_loads_nothing_heavy_and_every_name_is_there():
+def test_import_is_light_and_every_name_exists():
     heavy = [
         "numpy",
         "torch",

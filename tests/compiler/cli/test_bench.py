@@ -1,4 +1,4 @@
-"""`tcc bench`: what a bundle costs, in text and in JSON."""
+"""`tcc bench`: the cost of a bundle, as text and JSON."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tcc.compiler.bundle import benchmark
 from tcc.compiler.bundle.benchmark import CostComparison, CostVerdict
 
 
-def test_a_bundle_is_timed(tcc, built):
+def test_bench_prints_a_table(tcc, built):
     outcome = tcc("bench", built, "--runs", "3")
     assert outcome.code == 0, outcome.err
     head, columns, *rows, memory, _ = outcome.out.splitlines()
@@ -16,7 +16,7 @@ def test_a_bundle_is_timed(tcc, built):
     assert memory.startswith("memory: ")
 
 
-def test_the_document_has_all_of_it(tcc, built):
+def test_json_has_all_measurements(tcc, built):
     (bundle_report,) = tcc("bench", built, "--runs", "3", "--json").document["bundles"]
     assert (bundle_report["target"], bundle_report["precision"]) == ("onnxruntime", "fp32")
     for part in ("load", "preprocess", "network"):
@@ -27,7 +27,7 @@ def test_the_document_has_all_of_it(tcc, built):
     assert bundle_report["memory"]["files"] == (built / "model/model.onnx").stat().st_size
 
 
-def test_two_are_compared(tcc, built):
+def test_two_bundles_are_compared(tcc, built):
     outcome = tcc("bench", built, built, "--runs", "3", "--json")
     comparison = outcome.document["comparison"]
     assert comparison["by"] == "time"
@@ -41,38 +41,38 @@ def test_two_are_compared(tcc, built):
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("arguments", "code"),
     [
         (["{0}", "{0}", "{0}"], "E0601"),
         (["{0}", "--threads", "2"], "E0601"),
         (["nowhere"], "E0620"),
     ],
 )
-def test_mistakes(tcc, built, words, code):
-    outcome = tcc("bench", *(arg.format(built) for arg in words))
+def test_wrong_arguments_are_refused(tcc, built, arguments, code):
+    outcome = tcc("bench", *(arg.format(built) for arg in arguments))
     assert outcome.code == 2
     assert f"error[{code}]" in outcome.err
 
 
-def test_a_damaged_model_is_not_measured(tcc, built):
+def test_damaged_bundle_is_refused(tcc, built):
     (built / "model/model.onnx").write_bytes(b"no model")
     outcome = tcc("bench", built)
     assert outcome.code == 2
     assert "error[E0622]" in outcome.err
 
 
-SLOWER = "the int8 model is slower here than the float model"
+SLOWER_MESSAGE = "the int8 model is slower here than the fp32 model"
 
 
 @pytest.fixture
-def in_integers(tcc, home, images):
+def int8_bundle(tcc, home, images):
     args = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8")
     assert tcc(*args, "--data", images, "-q").code == 0
     return home / "build/tiny-onnxruntime-int8"
 
 
-def test_slower_integers_are_told(tcc, built, in_integers, monkeypatch):
-    folders = {"f": built, "i": in_integers}
+def test_slower_int8_model_is_reported(tcc, built, int8_bundle, monkeypatch):
+    folders = {"f": built, "i": int8_bundle}
     cases = {
         ("fi", 1.5): True,
         ("fi", 0.5): False,
@@ -90,4 +90,4 @@ def test_slower_integers_are_told(tcc, built, in_integers, monkeypatch):
             benchmark, "compare_costs", lambda *_, comparison=comparison: comparison
         )
         outcome = tcc("bench", *(folders[which] for which in order), "--runs", "1", "-q")
-        assert (SLOWER in outcome.err) is is_reported, (order, ratio)
+        assert (SLOWER_MESSAGE in outcome.err) is is_reported, (order, ratio)

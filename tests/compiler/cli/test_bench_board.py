@@ -1,4 +1,4 @@
-"""`tcc bench --ssh` and `--adb`: the board here is this machine, so `host` bundles run on it."""
+"""`tcc bench --ssh` and `--adb`. The test board is this machine, so it runs `host` bundles."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ output: {logits: {activation: softmax}}
 """
 LITERT = """\
 #!/bin/sh
-# what LiteRT's benchmark_model prints
+# the output of LiteRT's benchmark_model
 case "$*" in *--num_threads=2*) ;; *) exit 1 ;; esac
 [ -s model.tflite ] || exit 2
 echo 'count=5 first=900 curr=310 min=300 max=900 avg=420 std=9'
@@ -43,12 +43,12 @@ def extend_path(monkeypatch: pytest.MonkeyPatch, programs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "options"),
     [(boards.make_fake_adb, ["--adb"]), (boards.make_ssh_folder, ["--ssh", "board"])],
 )
-def test_times_and_goldens_come_back(tcc, bundle, tmp_path, monkeypatch, make, words):
+def test_bench_on_a_board_reports_times(tcc, bundle, tmp_path, monkeypatch, make, options):
     extend_path(monkeypatch, make(tmp_path))
-    outcome = tcc("bench", bundle, *words, "--runs", "3", "--json")
+    outcome = tcc("bench", bundle, *options, "--runs", "3", "--json")
     assert outcome.code == 0, outcome.err
     (bundle_report,) = outcome.document["bundles"]
     assert (
@@ -64,13 +64,13 @@ def test_times_and_goldens_come_back(tcc, bundle, tmp_path, monkeypatch, make, w
     assert len({golden["golden"] for golden in bundle_report["goldens"]}) > 1
 
 
-def test_what_came_back_is_told(tcc, bundle, tmp_path, monkeypatch):
+def test_matching_outputs_are_reported_and_files_removed(tcc, bundle, tmp_path, monkeypatch):
     extend_path(monkeypatch, boards.make_fake_adb(tmp_path))
     assert "outputs match" in tcc("bench", bundle, "--adb", "--runs", "3").out
     assert not list((tmp_path / "device").iterdir())
 
 
-def test_a_board_that_computes_something_else(tcc, bundle, tmp_path, monkeypatch):
+def test_wrong_outputs_of_the_board_are_reported(tcc, bundle, tmp_path, monkeypatch):
     programs = boards.make_fake_adb(tmp_path)
     honest = (programs / "adb").read_text()
     zeros = 'case $2 in *cat*/raw*) set -- $1 "head -c 12 /dev/zero; echo tcc-status:0" ;; esac\n'
@@ -79,10 +79,10 @@ def test_a_board_that_computes_something_else(tcc, bundle, tmp_path, monkeypatch
     outcome = tcc("bench", bundle, "--adb", "--runs", "1")
     assert outcome.code == 4
     assert "error: on the board, output `logits` of golden 1 is wrong" in outcome.err
-    assert "network" in outcome.out  # the times are told all the same
+    assert "network" in outcome.out  # the times are shown anyway
 
 
-def test_litert_s_own_program_times_tflite_files(tcc, home, tmp_path, monkeypatch):
+def test_litert_benchmark_program_times_tflite_files(tcc, home, tmp_path, monkeypatch):
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     assert tcc("build", "tiny.yaml", "--target", "tflite", "-q").code == 0
     bundle = home / "build/tiny-tflite-fp32"
@@ -107,7 +107,7 @@ def test_litert_s_own_program_times_tflite_files(tcc, home, tmp_path, monkeypatc
     assert "--benchmark-model" in absent.err
 
 
-def test_what_no_board_runs(tcc, built, tmp_path, monkeypatch):
+def test_bundle_that_no_board_runs_is_refused(tcc, built, tmp_path, monkeypatch):
     extend_path(monkeypatch, boards.make_fake_adb(tmp_path))
     outcome = tcc("bench", built, "--adb")
     assert outcome.code == 2

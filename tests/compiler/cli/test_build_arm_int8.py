@@ -1,4 +1,4 @@
-"""`--precision int8` for processors, as a user types it: from images to evaluation."""
+"""`--precision int8` for processors: from images to evaluation on the command line."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["arm-a7", "host"])
-def test_from_images_to_an_evaluation(tcc, home, images, target):
+def test_int8_from_images_to_evaluation(tcc, home, images, target):
     if target == "arm-a7" and shutil.which("qemu-arm") is None:
         pytest.skip("needs qemu-arm: apt-get install qemu-user")
     calibrate = ("calibrate", "tiny.yaml", "--data", images, "--target", target, "-o", "c.json")

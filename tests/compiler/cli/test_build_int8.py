@@ -1,4 +1,4 @@
-"""`tcc build --precision int8`, as a user types it."""
+"""`tcc build --precision int8` on the command line."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ BUILD = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8")
 FOLDER = "build/tiny-onnxruntime-int8"
 
 
-def test_a_bundle_holds_the_program_and_how_it_came_about(tcc, home, images):
+def test_bundle_has_the_program_and_its_calibration(tcc, home, images):
     outcome = tcc(*BUILD, "--data", images, "--json")
     assert outcome.code == 0, outcome.err
     (bundle_report,) = outcome.document["bundles"]
@@ -38,13 +38,13 @@ def test_a_bundle_holds_the_program_and_how_it_came_about(tcc, home, images):
     assert {"QLinearConv"} <= {node.op_type for node in model.graph.node}
 
 
-def test_the_report_has_every_layer(tcc, home, images):
+def test_report_lists_every_layer(tcc, home, images):
     outcome = tcc(*BUILD, "--data", images)
     assert outcome.code == 0, outcome.err
     assert "int8 against fp32 over 6 images held out of the calibration" in outcome.err
     assert "  logits (classes): mean cosine 1.0000" in outcome.err
     assert (
-        "  logits on unseen images like the calibration's, at 95 % from 24 images: mean cosine at least 0.99999"
+        "  logits on unseen images like the calibration's (95 % bounds, estimated from 24 images): mean cosine at least 0.99999"
         in outcome.err
     )
     assert "SNR dB" not in outcome.err
@@ -56,7 +56,7 @@ def test_the_report_has_every_layer(tcc, home, images):
     assert report["quality"]["logits"]["images"] == 6
 
 
-def test_the_same_inputs_give_the_same_bytes(tcc, home, images):
+def test_same_inputs_give_the_same_bytes(tcc, home, images):
     assert tcc(*BUILD, "--data", images, "-q").code == 0
     assert tcc(*BUILD, "--data", images, "-q", "--out", "again").code == 0
     first_files, second_files = (
@@ -66,13 +66,13 @@ def test_the_same_inputs_give_the_same_bytes(tcc, home, images):
     assert first_files == second_files
 
 
-def test_a_part_of_the_images_is_not_judged_as_others(tcc, home, images, monkeypatch):
+def test_limited_images_are_not_evaluated_as_unseen_ones(tcc, home, images, monkeypatch):
     few = ("-o", "c.json", "-q", "--images", 20)
     assert tcc("calibrate", "tiny.yaml", "--data", images, *few).code == 0
     outcome = tcc(*BUILD, "--calibration", "c.json", "--data", images)
     assert outcome.code == 0, outcome.err
     assert "int8 against fp32 over 5 images held out of the calibration" in outcome.err
-    # A method that takes no more than a few is told apart as well, with a cache and without.
+    # A method that uses only a few images is also recognized, with and without a cache.
     monkeypatch.setattr(fast, "MAX_IMAGES", 20)
     for suffix in ("", "-again"):
         fast_outcome = tcc(
@@ -87,7 +87,7 @@ def test_a_part_of_the_images_is_not_judged_as_others(tcc, home, images, monkeyp
         assert calibration["measured"]["outputs"]["logits"]["images"] == 5
 
 
-def test_a_calibration_file_may_name_passes_as_they_were_called_before(tcc, home, images):
+def test_calibration_file_may_use_old_pass_names(tcc, home, images):
     assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
     calibration = calibration_document.read_document(home / "c.json")
     passes = calibration.passes
@@ -99,7 +99,7 @@ def test_a_calibration_file_may_name_passes_as_they_were_called_before(tcc, home
     assert tcc(*BUILD, "--calibration", "c.json", "-q").code == 0
 
 
-def test_a_calibration_file_is_as_good_as_its_images(tcc, home, images):
+def test_calibration_file_builds_without_images(tcc, home, images):
     assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
     outcome = tcc(*BUILD, "--calibration", "c.json", "-q")
     assert outcome.code == 0, outcome.err
@@ -110,14 +110,14 @@ def test_a_calibration_file_is_as_good_as_its_images(tcc, home, images):
     assert len({(f / "model/model.onnx").read_bytes() for f in files}) == 1
 
 
-def test_without_images_there_are_no_integers(tcc, home):
+def test_int8_without_images_is_refused(tcc, home):
     outcome = tcc(*BUILD)
     assert outcome.code == 2
     assert "error[E0616]: no images to calibrate with" in outcome.err
     assert not (home / "build").exists()
 
 
-def test_what_judges_nothing_needs_images(tcc, home, images):
+def test_calibration_without_figures_needs_images(tcc, home, images):
     assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
     silent = replace(calibration_document.read_document(home / "c.json"), expected={})
     (home / "c.json").write_bytes(calibration_document.encode(silent))
@@ -129,7 +129,7 @@ def test_what_judges_nothing_needs_images(tcc, home, images):
     assert "warning: no accuracy estimate for the int8 model" in outcome.err
 
 
-def test_below_the_floor_nothing_is_written(tcc, home, images):
+def test_model_below_the_floor_is_not_written(tcc, home, images):
     outcome = tcc(*BUILD, "--data", images, "--floor", "min_cosine=1", "--json")
     assert outcome.code == 4
     assert not (home / FOLDER).exists()
@@ -141,14 +141,14 @@ def test_below_the_floor_nothing_is_written(tcc, home, images):
     assert outcome.document["culprits"][0]["layer"]
 
 
-def test_the_spec_sets_the_floor_and_the_command_line_goes_before_it(tcc, home, images):
+def test_command_line_floor_overrides_the_spec(tcc, home, images):
     spec = (home / "tiny.yaml").read_text()
     (home / "tiny.yaml").write_text(spec + "\naccuracy: {min_cosine: 1.0}\n")
     assert tcc(*BUILD, "--data", images, "-q").code == 4
     assert tcc(*BUILD, "--data", images, "-q", "--floor", "min_cosine=0.9").code == 0
 
 
-def test_mixed_precision_keeps_the_floor(tcc, home, images):
+def test_mixed_precision_reaches_the_floor(tcc, home, images):
     outcome_before = tcc(*BUILD, "--data", images, "--floor", "min_cosine=0", "-q")
     assert outcome_before.code == 0, outcome_before.err
     manifest = json.loads((home / FOLDER / "manifest.json").read_text())
@@ -174,15 +174,15 @@ def test_mixed_precision_keeps_the_floor(tcc, home, images):
 
 
 @pytest.mark.parametrize(
-    "words", [("--mixed",), ("--floor", "min_cosine=0.9"), ("--calibration", "c.json")], ids=str
+    "options", [("--mixed",), ("--floor", "min_cosine=0.9"), ("--calibration", "c.json")], ids=str
 )
-def test_floats_take_no_option_of_integers(tcc, home, words):
-    outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime", *words)
+def test_int8_options_are_refused_for_float_builds(tcc, home, options):
+    outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime", *options)
     assert outcome.code == 2
-    assert f"`{words[0]}` has no effect: no target is built as int8" in outcome.err
+    assert f"`{options[0]}` has no effect: no target is built as int8" in outcome.err
 
 
-def test_a_target_without_a_form_of_integers_says_so(tcc, home, images):
+def test_unsupported_int8_form_is_refused(tcc, home, images):
     args = ("--target", "host", "--precision", "int8-u8u8", "--data", images)
     outcome = tcc("build", "tiny.yaml", *args)
     assert outcome.code == 2
@@ -190,7 +190,7 @@ def test_a_target_without_a_form_of_integers_says_so(tcc, home, images):
     assert "supported precisions: fp32, fp32-direct, int8, int8-i8, int8-counted" in outcome.err
 
 
-def test_predictions_come_from_the_pixels(tcc, home, images):
+def test_int8_predictions_match_the_float_model(tcc, home, images):
     assert tcc(*BUILD, "--data", images, "-q").code == 0
     paths = sorted(images.rglob("*.png"))
     int8_document = tcc("run", FOLDER, *paths, "--json").document
@@ -201,7 +201,7 @@ def test_predictions_come_from_the_pixels(tcc, home, images):
         assert np.abs(int8_logits - float_logits).max() < 0.02
 
 
-def test_the_integer_program_is_shown(tcc, home, images):
+def test_show_prints_the_int8_program(tcc, home, images):
     tokens = (
         "calibrate",
         "tiny.yaml",
@@ -227,7 +227,7 @@ def test_the_integer_program_is_shown(tcc, home, images):
     assert onnx.load(home / "net.onnx").graph.input[0].type.tensor_type.elem_type == 2
 
 
-def test_a_stage_and_a_calibration_go_together(tcc, home):
+def test_int8_stage_needs_a_calibration(tcc, home):
     outcome = tcc("show", "tiny.yaml", "--stage", "int8")
     assert outcome.code == 2
     assert "the stage `int8` needs a calibration" in outcome.err
@@ -236,24 +236,24 @@ def test_a_stage_and_a_calibration_go_together(tcc, home):
     assert "`--calibration` has no effect: only the stage `int8` has scales" in outcome.err
 
 
-def test_tables_over_maps_are_said_to_be_slow(tcc, home, images, monkeypatch):
-    # Only one of the two finds a processor without VNNI, as is said of it.
+def test_slow_lookup_tables_are_reported(tcc, home, images, monkeypatch):
+    # Only one runtime finds a processor without VNNI.
     flags = {"onnxruntime": {"avx2"}, "tflite": {"avx2", "avx_vnni"}}
-    for runtime, found in flags.items():
+    for runtime, features in flags.items():
         monkeypatch.setattr(
-            f"tcc.backends.{runtime}.backend.read_features", lambda found=found: found
+            f"tcc.backends.{runtime}.backend.read_features", lambda features=features: features
         )
     text = (home / "tiny.yaml").read_text()
     assert "- relu" in text
     (home / "tiny.yaml").write_text(text.replace("- relu", "- gelu", 1))
-    found = tcc("build", "tiny.yaml", "--target", "onnxruntime,tflite", "--precision", "int8",
+    outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime,tflite", "--precision", "int8",
                 "--data", images)  # fmt: skip
-    assert found.code == 0, found.err
-    assert found.out.count("this processor has no VNNI: the int8 model may be slower") == 1
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("this processor has no VNNI: the int8 model may be slower") == 1
     for target in ("onnxruntime", "tflite"):
-        assert f"warning[W0662]: {target} runs `" in found.err
-    assert "`gelu` of quantized values is a table lookup, and gathering" in found.err
-    # What is no table, or over one pixel, is not named, and neither are floats.
+        assert f"warning[W0662]: {target} runs `" in outcome.err
+    assert "`gelu` of quantized values is a table lookup, and gathering" in outcome.err
+    # Other layers, tables over one pixel and float layers are not reported.
     assert tcc("check", "tiny.yaml", "--target", "onnxruntime").err.count("W0662") == 0
     assert (
         tcc("check", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8").err.count(

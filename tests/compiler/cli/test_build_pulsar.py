@@ -1,4 +1,4 @@
-"""Packages for AXERA's tools: what is in them, odd inputs, and the tools' stand-in at work."""
+"""Packages for AXERA's toolchains: contents, unusual inputs, and compilation by a fake toolchain."""
 
 import io
 import json
@@ -27,8 +27,8 @@ def read_members(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
-def test_packages_of_odd_networks_are_compiled(tcc, home, odd, images, docker, name):
-    """All three at once: what is in them, what the tools said, and that goldens come out."""
+def test_packages_of_unusual_networks_are_compiled(tcc, home, odd, images, docker, name):
+    """All three targets: package contents, tool output and golden outputs."""
     spec = odd(name)
     outcome = build(tcc, ",".join(ALL), images)
     assert outcome.code == 0, outcome.err + outcome.out
@@ -63,14 +63,14 @@ def test_packages_of_odd_networks_are_compiled(tcc, home, odd, images, docker, n
 
 
 def compute_input_bytes(path, source):
-    """What the network reads of an image, up to the order of its numbers."""
+    """Return the network's input values for an image, except for their order."""
     return preprocess.apply(
         source.preprocess, decoder.read_image(path), source.type.shape
     ).tobytes()
 
 
 def list_fit_images(images):
-    """The images that were not held out: one in four is, by digest."""
+    """Return the images that are not held out. One in four is held out, by digest."""
     from tcc.compiler.data.dataset import read_dataset
 
     fit_set, _ = read_dataset(images).split()
@@ -78,7 +78,7 @@ def list_fit_images(images):
 
 
 def normalize_archive(archive, source):
-    """What the files of an archive become by the contract's numbers alone."""
+    """Return the normalized network inputs of the files of an archive."""
     return {normalize_member(member.name, data, source).tobytes() for member, data in archive}
 
 
@@ -95,7 +95,7 @@ def normalize_member(name, data, source):
     return preprocess.normalize(pre, pixels[:, :, ::-1] if pre.color == "bgr" else pixels)
 
 
-def test_a_package_has_the_same_bytes_again(tcc, home, odd, images, no_docker):
+def test_package_bytes_are_reproducible(tcc, home, odd, images, no_docker):
     odd("two")
     manifest_bytes = []
     for _ in range(2):
@@ -106,7 +106,7 @@ def test_a_package_has_the_same_bytes_again(tcc, home, odd, images, no_docker):
     assert manifest_bytes[0] == manifest_bytes[1]
 
 
-def test_numbers_that_are_no_image_come_as_numbers(tcc, home, no_docker):
+def test_tensor_inputs_are_packaged_as_arrays(tcc, home, no_docker):
     (home / "odd.yaml").write_text(
         SPEC.format(input="x: {shape: [2, 4, 4]}", steps=STEPS, output="logits: {}")
     )
@@ -121,7 +121,7 @@ def test_numbers_that_are_no_image_come_as_numbers(tcc, home, no_docker):
         assert sizes == {4 * 2 * 4 * 4}
 
 
-def test_without_images_there_is_no_package(tcc, home, odd, images, no_docker):
+def test_package_without_images_is_refused(tcc, home, odd, images, no_docker):
     odd("two")
     assert (
         tcc("calibrate", "odd.yaml", "--target", "ax620", "--data", images, "-o", "c.json").code
@@ -133,7 +133,7 @@ def test_without_images_there_is_no_package(tcc, home, odd, images, no_docker):
     assert not (home / "build/odd-ax620-int8").exists()
 
 
-def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, no_docker):
+def test_package_cannot_run_on_this_machine(tcc, home, odd, images, picture, no_docker):
     odd("two")
     outcome = build(tcc, "ax620", images)
     assert outcome.code == 0
@@ -151,12 +151,12 @@ def test_nothing_here_runs_a_package(tcc, home, odd, images, picture, no_docker)
     assert "build.sh` on a machine with docker, then give its log: --logs" in outcome.err
 
 
-def test_only_packages_have_logs(tcc, built):
+def test_logs_are_refused_for_other_bundles(tcc, built):
     outcome = tcc("verify", built, "--logs", "log.txt")
     assert (outcome.code, "error[E0673]" in outcome.err) == (2, True)
 
 
-def test_rounded_weights_have_255_levels_a_filter(tcc, home, odd, images, no_docker):
+def test_rounded_weights_have_at_most_255_values_per_filter(tcc, home, odd, images, no_docker):
     import onnx
     from onnx import numpy_helper
 
@@ -172,7 +172,7 @@ def test_rounded_weights_have_255_levels_a_filter(tcc, home, odd, images, no_doc
             assert np.abs(steps - np.rint(steps)).max() < 1e-4
 
 
-def test_a_project_of_floats_builds_packages_as_typed(tcc, home, odd, images, no_docker):
+def test_project_precision_does_not_apply_to_packages(tcc, home, odd, images, no_docker):
     odd("two")
     (home / "tcc.toml").write_text(f'spec = "odd.yaml"\ndata = "{images}"\nprecision = "fp32"\n')
     outcome = tcc("build", "odd.yaml", "--target", "ax620", "-q")
@@ -187,7 +187,7 @@ def test_a_project_of_floats_builds_packages_as_typed(tcc, home, odd, images, no
     )
 
 
-def test_the_configuration_says_what_the_spec_says(tcc, home, odd, images, no_docker):
+def test_configuration_follows_the_spec(tcc, home, odd, images, no_docker):
     spec = odd("bgr")
     assert build(tcc, "ax620", images, "-q").code == 0
     config = prototxt.read((home / "build/odd-ax620-int8/model/config.prototxt").read_text())
@@ -204,7 +204,9 @@ def test_the_configuration_says_what_the_spec_says(tcc, home, odd, images, no_do
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_calibrating_writes_the_images_and_the_cosines(tcc, home, odd, images, no_docker, target):
+def test_calibrate_writes_the_image_archive_and_the_cosine_plot(
+    tcc, home, odd, images, no_docker, target
+):
     odd("two")
     outcome = tcc("calibrate", "odd.yaml", "--target", target, "--data", images, "--json")
     assert outcome.code == 0, outcome.err

@@ -1,4 +1,4 @@
-"""AXERA's tools, played by a stand-in, out of order: what `build` and `verify` say of each case."""
+"""Failures of AXERA's toolchain, simulated by a fake one: what `build` and `verify` report."""
 
 import json
 import signal
@@ -14,7 +14,7 @@ from tcc.backends.pulsar import container
 BUNDLE = "build/odd-ax620-int8"
 
 
-def test_a_log_is_brought_back(tcc, home, odd, images, docker):
+def test_log_of_an_external_compilation_is_imported(tcc, home, odd, images, docker):
     odd("two")
     outcome = build(tcc, "ax620", images, "--no-tool")
     assert outcome.code == 0
@@ -73,8 +73,8 @@ def test_a_log_is_brought_back(tcc, home, odd, images, docker):
     )
 
 
-def test_warnings_are_in_the_manifest(tcc, home, odd, images, docker):
-    """What breaks a rule of speed or doubt, what fell to the CPU, and how near each layer came."""
+def test_tool_warnings_are_in_the_manifest(tcc, home, odd, images, docker):
+    """Slow and doubtful layers, layers on the CPU, and the similarity of each layer."""
     odd("two")
     spec = home / "odd.yaml"
     deep = "- conv: {filters: 24, kernel: 5, padding: 2}\n  - depthwise_conv: {kernel: 3}\n"
@@ -82,7 +82,7 @@ def test_warnings_are_in_the_manifest(tcc, home, odd, images, docker):
     docker.setenv("NPU_TOOL", "cpu")
     outcome = build(tcc, "ax620,ax650", images)
     assert outcome.code == 0, outcome.err
-    assert "part_1.axe: runs on the CPU instead of the NPU, slowly" in outcome.err
+    assert "runs on the CPU instead of the NPU, which is slow: part_1.axe" in outcome.err
     manifest_json = json.loads((home / BUNDLE / "manifest.json").read_text())
     assert manifest_json["compiled"]["parts"][1] == {"name": "part_1.axe", "where": "CPU"}
     assert [member["cosine"] for member in manifest_json["compiled"]["layers"]] == [0.9989] * 2
@@ -102,7 +102,7 @@ def test_warnings_are_in_the_manifest(tcc, home, odd, images, docker):
     assert tcc("verify", BUNDLE).code == 0
 
 
-def test_outputs_that_are_stuck_disagree(tcc, home, odd, images, docker):
+def test_constant_outputs_are_a_disagreement(tcc, home, odd, images, docker):
     odd("two")
     docker.setenv("NPU_TOOL", "stuck")
     build_outcome = build(tcc, "ax620", images)
@@ -117,8 +117,8 @@ def test_outputs_that_are_stuck_disagree(tcc, home, odd, images, docker):
 
 @pytest.mark.parametrize("target", ["ax620", "ax650"])
 @pytest.mark.parametrize("mode", ["golden", "lost"])
-def test_a_golden_that_fails_in_the_tool_is_said(tcc, home, odd, images, docker, target, mode):
-    """Compiled, but the second golden cannot be run there, or none."""
+def test_golden_that_fails_in_the_tool_is_reported(tcc, home, odd, images, docker, target, mode):
+    """Compilation succeeds, but the tool cannot run the second golden or any golden."""
     odd("two")
     docker.setenv("NPU_TOOL", mode)
     build_outcome = build(tcc, target, images)
@@ -137,7 +137,7 @@ def test_a_golden_that_fails_in_the_tool_is_said(tcc, home, odd, images, docker,
     assert b"a later command failed" in completed.stderr
 
 
-def test_a_tool_that_fails_leaves_no_bundle(tcc, home, odd, images, docker):
+def test_failed_compilation_leaves_no_bundle(tcc, home, odd, images, docker):
     odd("two")
     docker.setenv("NPU_TOOL", "fail")
     outcome = build(tcc, "ax620", images)
@@ -147,7 +147,7 @@ def test_a_tool_that_fails_leaves_no_bundle(tcc, home, odd, images, docker):
     assert not (home / BUNDLE).exists()
 
 
-DOCKERS = {
+BROKEN_DOCKERS = {
     "no image": ("echo debian:stable", "docker has no image of Pulsar"),
     "fails": ("echo 'permission denied: docker.sock' >&2; exit 1", "docker failed: permission denied: docker.sock"),
     "fails in silence": ("exit 125", "docker failed: it gave no reason"),
@@ -158,15 +158,15 @@ DOCKERS = {
 }  # fmt: skip
 
 
-def test_a_docker_that_does_not_work_is_named(tcc, home, odd, images, docker):
-    """The package is built, and the reason why nothing compiled it is said."""
+def test_docker_failures_are_reported(tcc, home, odd, images, docker):
+    """The package is built, and the output has the reason why it was not compiled."""
     odd("two")
     calibrate_outcome = tcc(
         "calibrate", "odd.yaml", "--target", "ax620", "--data", images, "-o", "c.json"
     )
     assert calibrate_outcome.code == 0
     docker.setattr(container, "LIST_SECONDS", 1)
-    for name, (body, reason) in DOCKERS.items():
+    for name, (body, reason) in BROKEN_DOCKERS.items():
         text = "\x7fELF" if body is None else f"#!/bin/sh\n{body}\n"
         (home / "bin/docker").write_text(text)
         outcome = build(tcc, "ax620", images, "--calibration", "c.json")
@@ -174,8 +174,8 @@ def test_a_docker_that_does_not_work_is_named(tcc, home, odd, images, docker):
         assert f"  not compiled: {reason}. To compile it" in outcome.out, name
 
 
-def test_a_build_that_is_ended_ends_the_tool(home, odd, images, docker):
-    """The container is removed, and nothing half-written stays."""
+def test_terminated_build_stops_the_tool(home, odd, images, docker):
+    """The container is removed, and no partial files remain."""
     odd("two")
     cases = ("image) echo sipeed/pulsar:1;;", 'run) echo "$5" >began; exec sleep 60;;',
              'rm) echo "$3" >removed;;')  # fmt: skip

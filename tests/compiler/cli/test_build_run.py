@@ -11,7 +11,7 @@ import pytest
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 
-RANDOM = "warning: the weights are random (seed 0): predictions mean nothing"
+RANDOM_WARNING = "warning: the weights are random (seed 0): predictions mean nothing"
 
 
 def read_tree(folder):
@@ -21,17 +21,17 @@ def read_tree(folder):
 
 @pytest.fixture
 def trained(home):
-    """Weights as a file."""
+    """A weights file."""
     graph = load(home / "tiny.yaml").graph
     weights.write(home / "w.safetensors", weights.initialize_random(graph, 7))
     return home / "w.safetensors"
 
 
 class TestBuild:
-    def test_writes_a_bundle_and_says_what(self, tcc, home):
+    def test_build_writes_a_bundle_and_reports_it(self, tcc, home):
         outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime")
         assert outcome.code == 0
-        assert outcome.err.startswith(RANDOM)
+        assert outcome.err.startswith(RANDOM_WARNING)
         lines = outcome.out.splitlines()
         assert lines[0] == "build/tiny-onnxruntime-fp32"
         assert re.fullmatch(r"  model\.onnx: [\d.]+ KB; bundle with goldens: [\d.]+ KB", lines[1])
@@ -58,7 +58,7 @@ class TestBuild:
             "replay",
         ]
 
-    def test_sizes_are_those_of_files_of_one_target(self, tcc, home):
+    def test_sizes_compare_files_of_one_target(self, tcc, home):
         build = ("build", "tiny.yaml", "--target", "ort")
         assert tcc(*build, "--precision", "fp32").code == 0
         bundle_report = tcc(*build, "--precision", "fp16", "--json").document["bundles"][0]
@@ -74,15 +74,15 @@ class TestBuild:
         assert f", {small / full:.1%} of {full / 1000:.1f} KB at fp32; " in line
 
     @pytest.mark.parametrize("option", ["-o", "--output", "--out"])
-    def test_the_folder_of_bundles(self, tcc, home, option):
+    def test_output_folder_option(self, tcc, home, option):
         assert tcc("build", "tiny.yaml", "--target", "ort", option, "here", "-q").code == 0
         assert (home / "here/tiny-onnxruntime-fp32/manifest.json").is_file()
         assert "--out " not in tcc("build", "--help").out
 
-    def test_quiet_prints_the_folder_and_still_warns(self, tcc):
+    def test_quiet_prints_only_the_folder_and_warnings(self, tcc):
         outcome = tcc("build", "tiny.yaml", "--target", "ort", "-q")
         assert outcome.out == "build/tiny-onnxruntime-fp32\n"
-        assert outcome.err.startswith(RANDOM)
+        assert outcome.err.startswith(RANDOM_WARNING)
 
     def test_as_json(self, tcc, home):
         document = tcc("build", "tiny.yaml", "--target", "ort", "--out", "here", "--json").document
@@ -97,7 +97,7 @@ class TestBuild:
         assert sum(file["bytes"] for file in bundle["files"]) == bundle["bytes"]
         assert "write" in document["seconds"]
 
-    def test_the_same_bytes_every_time(self, process, home):
+    def test_build_is_reproducible(self, process, home):
         for number in (1, 2):
             outcome = process(
                 *("build", "tiny.yaml", "--target", "onnxruntime", "--out", f"b{number}"),
@@ -107,7 +107,7 @@ class TestBuild:
         assert read_tree(home / "b1") == read_tree(home / "b2")
         assert len(read_tree(home / "b1")) == 12
 
-    def test_with_weights(self, tcc, home, trained):
+    def test_build_with_weights(self, tcc, home, trained):
         outcome = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained)
         digest = hashlib.sha256(trained.read_bytes()).hexdigest()
         assert (outcome.code, outcome.err) == (0, f"weights: {trained}, SHA-256 {digest}\n")
@@ -121,7 +121,7 @@ class TestBuild:
             "notice": None,
         }
 
-    def test_seeds_differ(self, tcc, home):
+    def test_seeds_give_different_weights(self, tcc, home):
         digests = set()
         for seed in (0, 1):
             tcc("build", "tiny.yaml", "--target", "ort", "--seed", seed)
@@ -132,25 +132,25 @@ class TestBuild:
             digests.add(manifest_json["weights"]["digest"])
         assert len(digests) == 2
 
-    def test_weights_that_do_not_fit(self, tcc, home, trained):
+    def test_weights_of_another_shape_are_refused(self, tcc, home, trained):
         args = ("build", "tiny.yaml", "--target", "ort", "--weights", trained)
         outcome = tcc(*args, "--set", "width=5")
         assert outcome.code == 2
         assert "E0504" in outcome.err
         assert not (home / "build").exists()
 
-    def test_a_seed_with_weights(self, tcc, trained):
+    def test_seed_with_weights_is_refused(self, tcc, trained):
         outcome = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained, "--seed", 1)
         assert outcome.code == 2
-        assert "use either --weights or --seed" in outcome.err
+        assert "--weights and --seed cannot be combined" in outcome.err
 
-    @pytest.mark.parametrize("words", [",", "hots,ort,hots"])
-    def test_what_is_wrong_with_a_target_is_said_once(self, tcc, words):
-        outcome = tcc("build", "tiny.yaml", "--target", words)
+    @pytest.mark.parametrize("targets", [",", "hots,ort,hots"])
+    def test_wrong_target_is_reported_once(self, tcc, targets):
+        outcome = tcc("build", "tiny.yaml", "--target", targets)
         assert outcome.code == 2
         assert outcome.err.count("error[E0605]") == 1
 
-    def test_every_unknown_target_and_precision_is_named(self, tcc):
+    def test_all_unknown_targets_and_precisions_are_reported(self, tcc):
         outcome = tcc("build", "tiny.yaml", "--target", "hots,onnxruntime", "--precision", "fp23")
         assert outcome.code == 2
         assert outcome.err.startswith(
@@ -161,7 +161,7 @@ class TestBuild:
         assert "error[E0606]: onnxruntime does not support precision `fp23`" in outcome.err
         assert "did you mean `fp32`?" in outcome.err
 
-    def test_without_a_target(self, tcc):
+    def test_missing_target_is_refused(self, tcc):
         outcome = tcc("build", "tiny.yaml")
         assert outcome.code == 2
         assert "no target is given" in outcome.err
@@ -175,16 +175,16 @@ class TestBuild:
             ("width=relu", "width"),
         ],
     )
-    def test_a_wrong_setting(self, tcc, setting, message):
+    def test_wrong_setting_is_refused(self, tcc, setting, message):
         outcome = tcc("build", "tiny.yaml", "--target", "ort", "--set", setting)
         assert outcome.code == 2
         assert message in outcome.err
 
-    def test_a_setting_twice(self, tcc):
+    def test_repeated_setting_is_refused(self, tcc):
         args = ("build", "tiny.yaml", "--target", "ort", "--set", "width=3", "--set", "width=4")
         assert "`width` is set twice" in tcc(*args).err
 
-    def test_replaces_its_own_bundle_and_nothing_else(self, tcc, built):
+    def test_only_a_bundle_is_replaced(self, tcc, built):
         assert tcc("build", "tiny.yaml", "--target", "ort").code == 0
         (built / "notes.txt").write_text("mine")
         outcome = tcc("build", "tiny.yaml", "--target", "ort")
@@ -201,32 +201,32 @@ class TestProject:
         )
         return home
 
-    def test_gives_what_the_command_line_leaves_out(self, tcc, project):
+    def test_project_file_gives_defaults(self, tcc, project):
         outcome = tcc("build", "-q")
         assert (outcome.code, outcome.out, outcome.err) == (0, "made/tiny-onnxruntime-fp32\n", "")
 
-    def test_holds_in_folders_below(self, tcc, project, monkeypatch):
+    def test_project_file_applies_in_subfolders(self, tcc, project, monkeypatch):
         (project / "deep").mkdir()
         monkeypatch.chdir(project / "deep")
         assert tcc("build", "-q").code == 0
         assert (project / "made/tiny-onnxruntime-fp32").is_dir()
 
-    def test_its_weights_and_parameters_are_for_its_spec_alone(self, tcc, project):
+    def test_project_weights_apply_only_to_its_spec(self, tcc, project):
         (project / "other.yaml").write_text((project / "tiny.yaml").read_text())
         outcome = tcc("build", "other.yaml", "-q")
         assert outcome.code == 0
-        assert outcome.err.startswith(RANDOM)
+        assert outcome.err.startswith(RANDOM_WARNING)
 
-    def test_parameters_hold_and_set_goes_before_them(self, tcc, project):
+    def test_set_overrides_project_parameters(self, tcc, project):
         with (project / "tcc.toml").open("a") as file:
             file.write("[params]\nwidth = 8\nclasses = 2\n")
         document = tcc("check", "--set", "classes=5", "--json").document
         assert document["params"] == {"classes": 5, "width": 8}
 
-    def test_a_seed_goes_before_its_weights(self, tcc, project):
+    def test_seed_overrides_project_weights(self, tcc, project):
         assert "random (seed 3)" in tcc("build", "--seed", 3, "-q").err
 
-    def test_its_mistakes_are_located(self, tcc, project):
+    def test_project_file_errors_have_a_location(self, tcc, project):
         text = (project / "tcc.toml").read_text()
         (project / "tcc.toml").write_text(text.replace("ort", "otr"))
         outcome = tcc("build")
@@ -238,11 +238,11 @@ class TestProject:
         assert outcome.code == 2
         assert "--> tcc.toml:1:8" in outcome.err
 
-    def test_its_spec_does_not_matter_where_another_is_named(self, tcc, project):
+    def test_project_spec_is_ignored_if_another_is_named(self, tcc, project):
         (project / "tcc.toml").write_text('spec = "missing.yaml"\n')
         assert tcc("check", "tiny.yaml").code == 0
 
-    def test_a_spec_that_is_not_there(self, tcc, project):
+    def test_missing_project_spec_is_located(self, tcc, project):
         (project / "tcc.toml").write_text('spec = "tny.yaml"\n')
         outcome = tcc("check")
         assert outcome.code == 2
@@ -251,10 +251,10 @@ class TestProject:
 
 
 class TestRun:
-    def test_prints_classes_the_likeliest_first(self, tcc, built, picture):
+    def test_run_prints_classes_by_probability(self, tcc, built, picture):
         outcome = tcc("run", built, picture)
         assert outcome.code == 0
-        assert outcome.err == f"{RANDOM}\n"
+        assert outcome.err == f"{RANDOM_WARNING}\n"
         heading, *lines = outcome.out.splitlines()
         assert heading == str(picture)
         classes = {line.split()[0]: float(line.split()[1]) for line in lines}
@@ -262,7 +262,7 @@ class TestRun:
         assert list(classes.values()) == sorted(classes.values(), reverse=True)
         assert abs(sum(classes.values()) - 1) < 2e-4
 
-    def test_as_json_with_raw_values(self, tcc, built, picture):
+    def test_run_as_json_has_raw_values(self, tcc, built, picture):
         (prediction,) = tcc("run", built, picture, "--json").document["images"]
         logits = prediction["outputs"]["logits"]
         powers = [math.exp(v - max(logits["raw"])) for v in logits["raw"]]
@@ -274,7 +274,7 @@ class TestRun:
             ("cat", "dog", "owl")[c["index"]] for c in logits["classes"]
         ]
 
-    def test_without_labels_prints_indices(self, tcc, home, picture):
+    def test_run_without_labels_prints_indices(self, tcc, home, picture):
         tcc("build", "tiny.yaml", "--target", "ort", "--set", "classes=7")
         outcome = tcc("run", "build/tiny-onnxruntime-fp32", picture, "--top", 2)
         lines = outcome.out.splitlines()[1:]
@@ -303,7 +303,7 @@ class TestRun:
         assert "  flags\n" in text
         assert "  map\n  4x8x8 values from 0.0000 to " in text
 
-    def test_a_folder_stands_for_its_images(self, tcc, built, picture, home):
+    def test_run_on_a_folder_of_images(self, tcc, built, picture, home):
         (home / "images/b").mkdir(parents=True)
         for name in ("b/2.png", "1.PNG", "notes.txt"):
             (home / "images" / name).write_bytes(picture.read_bytes())
@@ -318,13 +318,13 @@ class TestRun:
         assert len(predictions) == 11
         assert all(prediction == predictions[0] for prediction in predictions)
 
-    def test_an_empty_folder(self, tcc, built, home):
+    def test_run_on_an_empty_folder_is_refused(self, tcc, built, home):
         (home / "none").mkdir()
         outcome = tcc("run", built, "none")
         assert outcome.code == 2
         assert "no image in this folder" in outcome.err
 
-    def test_every_wrong_image_is_listed(self, tcc, built, home):
+    def test_all_wrong_images_are_listed(self, tcc, built, home):
         (home / "x.png").write_text("no image")
         outcome = tcc("run", built, "x.png", "missing.png")
         assert outcome.code == 2
@@ -332,7 +332,7 @@ class TestRun:
         assert "missing.png" in outcome.err
         assert outcome.out == ""
 
-    def test_a_network_that_takes_no_image(self, tcc, home, picture):
+    def test_run_refuses_images_for_a_tensor_input(self, tcc, home, picture):
         text = (home / "tiny.yaml").read_text()
         (home / "raw.yaml").write_text(
             text.replace("    preprocess: {resize: {size: [8, 8], mode: stretch}}\n", "")
@@ -342,20 +342,20 @@ class TestRun:
         assert outcome.code == 2
         assert "this network does not take an image" in outcome.err
 
-    def test_a_damaged_bundle_is_not_run(self, tcc, built, picture):
+    def test_run_refuses_a_damaged_bundle(self, tcc, built, picture):
         (built / "model/model.onnx").write_bytes(b"")
         outcome = tcc("run", built, picture)
         assert (outcome.code, outcome.out) == (2, "")
         assert "error[E0622]: a file of the bundle was changed" in outcome.err
         assert "model/model.onnx" in outcome.err
 
-    def test_a_folder_that_is_no_bundle(self, tcc, home, picture):
+    def test_run_refuses_a_folder_without_a_bundle(self, tcc, home, picture):
         outcome = tcc("run", home, picture)
         assert outcome.code == 2
         assert "error[E0620]: there is no bundle here" in outcome.err
 
 
-def test_the_python_interface_gives_the_same_bundle(tcc, built, home):
+def test_python_build_gives_the_same_bundle(tcc, built, home):
     import tcc as api
 
     spec = api.load(home / "tiny.yaml", classes=3)
@@ -367,7 +367,7 @@ def test_the_python_interface_gives_the_same_bundle(tcc, built, home):
         "manifest.json",
         "model-card.md",
         "bom.cdx.json",
-    }  # which parameters were set
+    }  # these files list the set parameters
     assert {k for k in api_files if api_files[k] != command_files[k]} == differing_files
     with pytest.raises(api.UserError, match="did you mean `ddsnet`"):
         api.load("ddsnt")
@@ -375,8 +375,8 @@ def test_the_python_interface_gives_the_same_bundle(tcc, built, home):
         api.build("ddsnet", "nothing")
 
 
-def test_the_runs_of_a_bundle_are_those_of_its_goldens(tcc, built):
-    """What `run` prints of a golden's image is what the golden holds."""
+def test_run_on_golden_images_gives_the_golden_outputs(tcc, built):
+    """`run` on a golden's image prints the golden's outputs."""
     manifest_json = json.loads((built / "manifest.json").read_text())
     for case in manifest_json["goldens"]["cases"]:
         (prediction,) = tcc("run", built, built / case["image"], "--json").document["images"]

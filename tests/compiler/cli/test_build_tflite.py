@@ -1,4 +1,4 @@
-"""`tcc build --target tflite` in float, as a user types it."""
+"""`tcc build --target tflite` in float on the command line."""
 
 import json
 
@@ -10,7 +10,7 @@ FORMS = ("fp32", "fp16", "dynamic")
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_bundle_replays_its_goldens_and_runs(tcc, home, picture, form):
+def test_bundle_replays_its_goldens_and_runs(tcc, home, picture, form):
     outcome = tcc("build", "tiny.yaml", "--target", "tflite", "--precision", form, "--json")
     assert outcome.code == 0, outcome.err
     (bundle_report,) = outcome.document["bundles"]
@@ -24,7 +24,7 @@ def test_a_bundle_replays_its_goldens_and_runs(tcc, home, picture, form):
     assert "dog" in run_outcome.out
 
 
-def test_one_command_builds_for_several_targets(tcc, home, picture):
+def test_one_command_builds_several_targets(tcc, home, picture):
     assert tcc("build", "tiny.yaml", "--target", "tflite,onnxruntime", "-q").code == 0
     names = ("tflite", "onnxruntime")
     runs = [tcc("run", f"build/tiny-{name}-fp32", picture, "--json").document for name in names]
@@ -35,7 +35,7 @@ def test_one_command_builds_for_several_targets(tcc, home, picture):
     assert own_logits == pytest.approx(other_logits, abs=1e-6)
 
 
-def test_a_damaged_file_is_refused(tcc, home, picture):
+def test_damaged_tflite_file_is_refused(tcc, home, picture):
     assert tcc("build", "tiny.yaml", "--target", "tflite", "-q").code == 0
     file = home / "build/tiny-tflite-fp32/model/model.tflite"
     file.write_bytes(file.read_bytes()[:200])
@@ -45,7 +45,7 @@ def test_a_damaged_file_is_refused(tcc, home, picture):
     assert "Traceback" not in outcome.err
 
 
-def test_what_is_here_is_said(tcc):
+def test_targets_and_doctor_list_tflite(tcc):
     (target_json,) = [
         t for t in tcc("targets", "--json").document["targets"] if t["name"] == "tflite"
     ]

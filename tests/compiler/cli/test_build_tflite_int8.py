@@ -1,4 +1,4 @@
-"""`tcc build --target tflite` in integers, as a user types it."""
+"""`tcc build --target tflite` in int8 on the command line."""
 
 import json
 
@@ -15,7 +15,7 @@ def read_manifest(home, target, precision="int8"):
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-u8"])
-def test_a_bundle_replays_its_goldens_exactly_and_runs(tcc, home, images, picture, precision):
+def test_int8_bundle_replays_its_goldens_exactly_and_runs(tcc, home, images, picture, precision):
     args = ("build", "tiny.yaml", "--precision", precision, "--target", "tflite")
     outcome = tcc(*args, "--data", images, "--json")
     assert outcome.code == 0, outcome.err
@@ -33,7 +33,7 @@ def test_a_bundle_replays_its_goldens_exactly_and_runs(tcc, home, images, pictur
     assert "dog" in run_outcome.out
 
 
-def test_each_target_has_the_goldens_of_its_own_program(tcc, home, images):
+def test_each_target_has_goldens_of_its_program(tcc, home, images):
     outcome = tcc(*BUILD, "onnxruntime,tflite", "--data", images, "--json")
     assert outcome.code == 0, outcome.err
     for bundle_report in outcome.document["bundles"]:
@@ -50,7 +50,7 @@ def test_each_target_has_the_goldens_of_its_own_program(tcc, home, images):
     assert float_values == pytest.approx(dequantized_values, abs=0.02 * max(map(abs, float_values)))
 
 
-def test_the_forms_of_other_targets_are_refused(tcc, home, images):
+def test_int8_forms_of_other_targets_are_refused(tcc, home, images):
     for target, precision in (("tflite", "int8-qdq"), ("onnxruntime", "int8-u8")):
         args = ("build", "tiny.yaml", "--target", target, "--precision", precision)
         outcome = tcc(*args, "--data", images)
@@ -58,7 +58,7 @@ def test_the_forms_of_other_targets_are_refused(tcc, home, images):
         assert "E0606" in outcome.err
 
 
-def test_a_calibration_made_for_it_builds_it(tcc, home, images):
+def test_calibration_for_tflite_builds_tflite(tcc, home, images):
     args = ("calibrate", "tiny.yaml", "--target", "tflite", "--data", images, "-o", "c.json")
     assert tcc(*args, "-q").code == 0
     assert tcc(*BUILD, "tflite", "--calibration", "c.json", "--data", images, "-q").code == 0
@@ -66,7 +66,7 @@ def test_a_calibration_made_for_it_builds_it(tcc, home, images):
     assert manifest_json["calibration"]["measured"]["where"] == "held out of the calibration"
 
 
-def test_each_program_is_measured_by_itself(tcc, home, images):
+def test_each_program_is_measured_separately(tcc, home, images):
     both = ("build", "tiny.yaml", "--target", "onnxruntime,tflite", "--precision", "int8", "-q")
     assert tcc(*both, "--data", images).code == 0
     cosine_by_target = {}
@@ -93,7 +93,7 @@ def test_each_program_is_measured_by_itself(tcc, home, images):
     assert tcc(*build_args, "--target", "tflite", "--data", images, "--out", "other").code == 4
 
 
-def test_a_calibration_says_nothing_of_integer_ends(tcc, home, images):
+def test_calibration_for_float_outputs_needs_images_for_integer_outputs(tcc, home, images):
     assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
     args = (*BUILD, "tflite", "--calibration", "c.json", "-q")
     outcome = tcc(*args)

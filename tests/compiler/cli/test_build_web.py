@@ -1,4 +1,4 @@
-"""`tcc build --target web`, and the commands on what it writes."""
+"""`tcc build --target web`, and the commands for its bundles."""
 
 import http.client
 import json
@@ -32,7 +32,7 @@ process.stdout.write(JSON.stringify([sound, swapped]), () => process.exit(0));
 
 @pytest.fixture
 def page(tcc, home):
-    """The folder of a page."""
+    """The folder of a web bundle."""
     try:
         RUNTIME_PACKAGE.load_files()
     except MissingTool as error:
@@ -43,7 +43,7 @@ def page(tcc, home):
 
 @pytest.fixture
 def ask(page):
-    """Ask a server of the page: status, headers and body of an answer."""
+    """Request a path from a server of the page: status, headers and body."""
     bundle = bundle_folder.read_bundle(page, devices.find_precision, None)
     with create_server(bundle, "127.0.0.1", 0) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
@@ -62,7 +62,7 @@ def ask(page):
         listening.shutdown()
 
 
-def test_it_is_built_verified_and_run(tcc, page, picture):
+def test_page_is_built_verified_and_run(tcc, page, picture):
     if not NODE:
         pytest.skip("needs Node.js: apt-get install nodejs")
     manifest_json = json.loads((page / "manifest.json").read_text())
@@ -84,7 +84,7 @@ def test_it_is_built_verified_and_run(tcc, page, picture):
     assert not swapped["holds"]
 
 
-def test_nothing_here_runs_it(tcc, page, picture, monkeypatch):
+def test_missing_node_is_reported(tcc, page, picture, monkeypatch):
     monkeypatch.setenv("PATH", "")
     outcome = tcc("verify", page)
     assert outcome.code == 3
@@ -99,7 +99,7 @@ def test_nothing_here_runs_it(tcc, page, picture, monkeypatch):
     )
 
 
-def test_nothing_here_builds_it(tcc, home, monkeypatch):
+def test_missing_npm_package_is_reported(tcc, home, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     program = home / "npm"
     program.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND' >&2\nexit 1\n")
@@ -118,7 +118,7 @@ def test_nothing_here_builds_it(tcc, home, monkeypatch):
     assert tcc(*BUILD).code == 3
 
 
-def test_it_is_served(ask, page):
+def test_page_files_are_served(ask, page):
     status, headers, _ = ask("/")
     assert (status, headers["Location"]) == (302, "/model/index.html")
     kinds = {
@@ -143,7 +143,7 @@ OTHER_PATHS = (
 )  # fmt: skip
 
 
-def test_nothing_else_is_served(ask, page):
+def test_other_paths_hosts_and_methods_are_refused(ask, page):
     assert {path: ask(path)[0] for path in OTHER_PATHS} == dict.fromkeys(OTHER_PATHS, 404)
     for host in ("evil.example", "evil.example:80", "", "127.0.0.1.evil.example"):
         assert ask("/manifest.json", host=host)[0] == 421
@@ -155,7 +155,7 @@ def test_nothing_else_is_served(ask, page):
     assert ask("/model/app.js")[0] == 404
 
 
-def test_what_cannot_be_served(tcc, page, built, monkeypatch):
+def test_serve_refuses_other_bundles_and_addresses(tcc, page, built, monkeypatch):
     outcome = tcc("serve", built)
     assert outcome.code == 2
     assert "error[E0659]: a bundle for onnxruntime has no page to serve\n" in outcome.err

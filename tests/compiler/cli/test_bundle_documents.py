@@ -18,7 +18,7 @@ REQUIRED = {
     "hash": {"alg", "content"},
     "dependency": {"ref"},
 }
-"""What CycloneDX 1.6 requires of the objects that are there (bom-1.6.schema.json)."""
+"""Required keys of each object type in CycloneDX 1.6 (bom-1.6.schema.json)."""
 KINDS = {"application", "file", "library", "machine-learning-model"}
 SERIAL = r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
@@ -28,7 +28,7 @@ def read_documents(folder):
 
 
 @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
-def test_the_bill_of_materials_has_every_file_and_the_form_of_cyclonedx(home, images):
+def test_bill_of_materials_lists_every_file_in_cyclonedx_form(home, images):
     bundle = tcc.build("tiny.yaml", "ort", precision="int8", data=images, method="minmax")
     bill = json.loads((bundle.folder / BILL).read_text())
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
@@ -56,7 +56,7 @@ def test_the_bill_of_materials_has_every_file_and_the_form_of_cyclonedx(home, im
     assert model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
 
 
-def test_they_are_of_the_inputs_alone(home):
+def test_documents_depend_only_on_the_inputs(home):
     spec = home / "tiny.yaml"
     first_documents, repeated_documents, other_documents = (
         read_documents(tcc.build(spec, "ort", out=home / name, seed=seed).folder)
@@ -69,7 +69,7 @@ def test_they_are_of_the_inputs_alone(home):
     )
 
 
-def test_the_card_says_what_a_reader_must_know_and_shows_no_markup(home):
+def test_model_card_has_the_required_facts_and_escapes_markup(home):
     text = (home / "tiny.yaml").read_text()
     doc = "doc: 'For <script>tiles</script> | [a](b)'\n"
     (home / "tiny.yaml").write_text(text.replace("name: tiny\n", f"name: tiny\n{doc}"))
@@ -84,7 +84,7 @@ def test_the_card_says_what_a_reader_must_know_and_shows_no_markup(home):
 
 
 @pytest.mark.parametrize("name", [CARD, BILL])
-def test_a_changed_one_is_found(home, name):
+def test_changed_document_is_detected(home, name):
     bundle = tcc.build("tiny.yaml", "ort")
     data = bytearray((bundle.folder / name).read_bytes())
     data[100] ^= 1
@@ -94,7 +94,7 @@ def test_a_changed_one_is_found(home, name):
 
 
 def read_card(bundle):
-    """The items of a card by their heading."""
+    """Return the items of a card by heading."""
     parts = (bundle.folder / CARD).read_text().split("\n## ")[1:]
     return {part.splitlines()[0]: part.splitlines()[2:] for part in parts}
 
@@ -106,12 +106,12 @@ REPORT = {
         "images": 3, "correct": 2, "accuracy": 2 / 3, "interval": {"low": 0.0943, "high": 0.9916},
     },
 }  # fmt: skip
-ACCURACY = "- accuracy: 2 of 3 test images correct, 66.67% (95% confidence interval 9.43% to 99.16%), in float32"
+ACCURACY = "- accuracy: 2 of 3 test images correct, 66.67% (95 % confidence interval 9.43% to 99.16%), in float32"
 
 
 @pytest.fixture
 def run(home):
-    """A folder with weights and the report of their training, as `tcc train` writes it."""
+    """A folder with weights and a training report, as `tcc train` writes it."""
     spec = tcc.load("tiny.yaml")
     weights = pipeline.create_random_weights(spec.graph, 3)
     (home / "run").mkdir()
@@ -121,7 +121,7 @@ def run(home):
     return home / "run"
 
 
-def test_the_card_has_what_the_runs_folder_says_of_these_weights(home, run):
+def test_card_has_the_training_report_of_its_weights(home, run):
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert card["Training data"] == [
         "- from the report of the run folder, for weights with this digest",
@@ -129,7 +129,7 @@ def test_the_card_has_what_the_runs_folder_says_of_these_weights(home, run):
         "- test: 3 images (cat 1, dog 2, owl 0)",
     ]
     assert card["Evaluation"] == [ACCURACY]
-    medical = "- not a medical device: do not base a diagnosis on its outputs"
+    medical = "- not a medical device: do not base a diagnosis on the results"
     assert medical in card["Intended use"]
 
 
@@ -145,7 +145,7 @@ def add_to_report(run, **figures):
     (run / "report.json").write_text(json.dumps(report))
 
 
-def test_the_card_says_how_weights_were_trained_and_which_classes_are_told_worst(home, run):
+def test_card_has_training_details_and_the_worst_classes(home, run):
     add_to_report(run, confusion=[[1, 0, 0], [1, 1, 0], [0, 0, 0]])
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert "- training: 9 epochs; the weights of epoch 4" in card["Training data"]
@@ -155,9 +155,9 @@ def test_the_card_says_how_weights_were_trained_and_which_classes_are_told_worst
         for line in card["Training data"]
     )
     assert card["Evaluation"][1:] == [
-        "- in float32, cat: sensitivity 100.00% (1 of 1 images, 95% confidence interval 2.50% to 100.00%); "
+        "- in float32, cat: sensitivity 100.00% (1 of 1 images, 95 % confidence interval 2.50% to 100.00%); "
         "1 images of other classes were classified as it",
-        "- in float32, dog: sensitivity 50.00% (1 of 2 images, 95% confidence interval 1.26% to 98.74%); "
+        "- in float32, dog: sensitivity 50.00% (1 of 2 images, 95 % confidence interval 1.26% to 98.74%); "
         "0 images of other classes were classified as it",
         "- in float32, owl: sensitivity not known, because no test image is of this class",
     ]
@@ -168,7 +168,7 @@ def test_the_card_says_how_weights_were_trained_and_which_classes_are_told_worst
     "confusion",
     [[[1, 0, 0], [0, 1, 0], [0, 0, 0]], [[2, 0], [1, 0]], [[3, 0, 0], [-1, 0, 1], [0, 0, 0]]],
 )
-def test_a_confusion_matrix_that_is_not_of_the_other_figures_is_not_believed(home, run, confusion):
+def test_inconsistent_confusion_matrix_is_ignored(home, run, confusion):
     add_to_report(run, confusion=confusion)
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert card["Training data"] == [
@@ -177,7 +177,7 @@ def test_a_confusion_matrix_that_is_not_of_the_other_figures_is_not_believed(hom
 
 
 @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
-def test_accuracy_in_float_is_not_that_of_integers(home, run, images):
+def test_float_accuracy_is_not_shown_for_int8(home, run, images):
     options = {"precision": "int8", "data": images, "method": "minmax"}
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors", **options))
     assert card["Evaluation"][:2] == [
@@ -196,7 +196,7 @@ def test_accuracy_in_float_is_not_that_of_integers(home, run, images):
     ],
     ids=["other weights", "other version", "other classes", "no numbers", "a list"],
 )
-def test_a_report_of_other_weights_or_damaged_says_nothing(home, run, spoil):
+def test_report_of_other_weights_or_damaged_report_is_ignored(home, run, spoil):
     report = json.loads((run / "report.json").read_text())
     (run / "report.json").write_text(json.dumps(spoil(report)))
     card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
@@ -205,7 +205,7 @@ def test_a_report_of_other_weights_or_damaged_says_nothing(home, run, spoil):
     ]
 
 
-def test_the_figures_of_another_spec_are_not_this_ones(home, run):
+def test_figures_of_another_spec_are_not_shown(home, run):
     report = json.loads((run / "report.json").read_text())
     report["network"]["spec"] = "0" * 64
     (run / "report.json").write_text(json.dumps(report))
@@ -217,7 +217,7 @@ def test_the_figures_of_another_spec_are_not_this_ones(home, run):
     ]
 
 
-def test_a_build_out_of_the_cache_has_the_card_of_what_is_there_now(home, run, monkeypatch):
+def test_cached_build_has_a_current_card(home, run, monkeypatch):
     from typer.testing import CliRunner
 
     from tcc.compiler.cli import app
@@ -234,7 +234,7 @@ def test_a_build_out_of_the_cache_has_the_card_of_what_is_there_now(home, run, m
 
 
 @pytest.mark.parametrize("name", sorted(trained.read_networks()))
-def test_each_card_of_the_zoo_is_told_by_the_digest_of_its_weights(name):
+def test_zoo_cards_are_found_by_weights_digest(name):
     network = trained.read_networks()[name]
     spec = network.load()
     digest = tensors.digest(tensors.read_weights(network.weights, spec.graph))
@@ -248,7 +248,7 @@ def test_each_card_of_the_zoo_is_told_by_the_digest_of_its_weights(name):
 
 
 @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
-def test_the_zoos_weights_have_its_figures_under_any_name_and_others_none_under_its(home):
+def test_zoo_figures_follow_the_weights_not_the_name(home):
     shutil.copy(trained.read_networks()["ddsnet-blood"].weights, home / "mine.safetensors")
     spec = tcc.load("ddsnet", labels=["Platelets", "RBC", "WBC"], size=128)
     card = read_card(tcc.build(spec, "ort", "mine.safetensors"))
@@ -268,7 +268,7 @@ def test_the_zoos_weights_have_its_figures_under_any_name_and_others_none_under_
     )
 
 
-def test_no_paper_has_a_python_value(home):
+def test_documents_contain_no_python_values(home):
     for folder in (tcc.build("ddsnet-blood", "ort").folder, tcc.build("tiny.yaml", "ort").folder):
         for name in (CARD, BILL):
             text = (folder / name).read_text()

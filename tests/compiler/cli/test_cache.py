@@ -1,4 +1,4 @@
-"""`tcc build` out of the cache: the same bytes, of the same inputs alone; and `tcc cache`."""
+"""`tcc build` with a cache: the same bytes, keyed only by the inputs; and `tcc cache`."""
 
 import json
 import os
@@ -23,20 +23,20 @@ INT8 = ("--target", "onnxruntime", "--precision", "int8", "--data", "set")
 
 @pytest.fixture
 def store(home, monkeypatch) -> Path:
-    """A cache and a state folder of the test's own."""
+    """A separate cache and state folder for the test."""
     monkeypatch.delenv("TCC_CACHE_LIMIT")
     monkeypatch.setenv("TCC_CACHE", str(home / "cache"))
     key = user_folders.locate_key_file()
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     shutil.copytree(
         key.parent, user_folders.locate_key_file().parent
-    )  # kernels are compiled already
+    )  # the kernels are already compiled
     return home / "cache/stages"
 
 
 @pytest.fixture
 def build(tcc, store):
-    """Build; return what came out of the cache for each target."""
+    """Build, and return the cached stages of each target."""
 
     def run(*args, code=0):
         outcome = tcc("build", "tiny.yaml", *args, "--json")
@@ -58,7 +58,7 @@ def read_modes(folder):
     return {str(p.relative_to(folder)): p.stat().st_mode for p in folder.rglob("*")}
 
 
-def test_a_second_build_is_the_first_to_the_byte(build, images, home, tcc):
+def test_second_build_has_the_same_bytes(build, images, home, tcc):
     assert build(*INT8) == [[]]
     first_files, kinds = read_files(home / "build"), read_modes(home / "build")
     assert build(*INT8) == [["integers", "bundle", "replay"]]
@@ -67,10 +67,10 @@ def test_a_second_build_is_the_first_to_the_byte(build, images, home, tcc):
     outcome = tcc("build", "tiny.yaml", *INT8, "-v")
     assert "bit for bit (cached result)" in outcome.out
     assert "from the cache: integers, bundle, replay; `--no-cache` rebuilds them" in outcome.out
-    anew = tcc("build", "tiny.yaml", *INT8, "--no-cache", "-v")
-    assert "cached" not in anew.out
+    uncached_outcome = tcc("build", "tiny.yaml", *INT8, "--no-cache", "-v")
+    assert "cached" not in uncached_outcome.out
     assert read_files(home / "build") == first_files
-    assert outcome.err == anew.err  # whatever is told of the integers is told again
+    assert outcome.err == uncached_outcome.err  # messages about the int8 model are repeated
     assert "int8 against fp32" in outcome.err
     assert "SNR dB" in outcome.err
 
@@ -106,7 +106,7 @@ CHANGES = {
     "--mixed": ["calibration"],
     "--probes": ["calibration"],
 }
-"""What shapes the bytes of a build: what is done to its inputs, or an option and what stays known."""
+"""Changes of a build's bytes: a change of its inputs, or options and the stages that stay cached."""
 
 
 def _change_pixel(path):
@@ -116,22 +116,24 @@ def _change_pixel(path):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """A cache in which the build lies that others differ from."""
+def base_cache_folder(tmp_path_factory):
+    """A cache folder that contains the base build."""
     return tmp_path_factory.mktemp("kept")
 
 
 @pytest.fixture
-def known(build, images, store, kept, monkeypatch):
-    """That cache."""
-    monkeypatch.setenv("TCC_CACHE", str(kept))
-    if not (kept / "stages").exists():
+def base_cache(build, images, store, base_cache_folder, monkeypatch):
+    """The cache of the base build."""
+    monkeypatch.setenv("TCC_CACHE", str(base_cache_folder))
+    if not (base_cache_folder / "stages").exists():
         build(*INT8)
         assert build(*INT8) == [["integers", "bundle", "replay"]]
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_shapes_the_bytes_is_in_the_key(change, known, build, home, monkeypatch):
+def test_everything_that_changes_the_bytes_is_in_the_key(
+    change, base_cache, build, home, monkeypatch
+):
     expected_change = CHANGES[change]
     if change == "tcc":
         monkeypatch.setattr(stage_cache, "digest_environment", lambda: "another")
@@ -142,8 +144,8 @@ def test_what_shapes_the_bytes_is_in_the_key(change, known, build, home, monkeyp
 
 
 @pytest.mark.slow
-def test_a_cache_of_one_precision_is_not_anothers(known, build, home):
-    shutil.rmtree(home / "build", ignore_errors=True)  # `known` builds there when it comes first
+def test_cache_is_separate_for_each_precision(base_cache, build, home):
+    shutil.rmtree(home / "build", ignore_errors=True)  # `base_cache` builds there if it runs first
     args = ("--target", "onnxruntime", "--precision")
     assert build(*args, "int8-qdq", "--data", "set") == [["integers"]]
     assert build(*args, "fp16") == [[]]
@@ -163,16 +165,16 @@ OPTIONS = (
 
 @pytest.fixture(scope="module")
 def uncached():
-    """What builds without the cache gave, by their options: other tests hold that it is always so."""
+    """Results of builds without the cache, by options. Other tests check that they are
+    reproducible.
+    """
     return {}
 
 
 @pytest.mark.slow
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sets(st.sampled_from(OPTIONS), max_size=3), min_size=2, max_size=3))
-def test_whatever_was_built_before_a_build_gives_its_own_bytes(
-    tcc, store, images, home, uncached, builds
-):
+def test_earlier_builds_do_not_change_the_bytes(tcc, store, images, home, uncached, builds):
     def run_build(*args):
         shutil.rmtree(home / "build", ignore_errors=True)
         outcome = tcc(*args)
@@ -185,8 +187,8 @@ def test_whatever_was_built_before_a_build_gives_its_own_bytes(
         assert run_build(*args) == uncached[options]
 
 
-def test_names_and_places_shape_nothing(build, images, home):
-    """Nor do the images' order, or the folder that a build begins in."""
+def test_names_and_folders_do_not_change_the_bytes(build, images, home):
+    """Neither does the order of images or the folder where a build starts."""
     build(*INT8)
     (home / "other").mkdir()
     for number, path in enumerate(sorted((home / "set/cat").iterdir())):
@@ -197,7 +199,7 @@ def test_names_and_places_shape_nothing(build, images, home):
     assert read_files(home / "elsewhere") == read_files(home / "build")
 
 
-def test_a_weight_shapes_the_bytes(build, home):
+def test_weights_are_in_the_key(build, home):
     from safetensors.numpy import load_file, save_file
 
     from tcc.compiler.data import weights
@@ -216,10 +218,10 @@ def test_a_weight_shapes_the_bytes(build, home):
     assert build(*args) == [[]]
 
 
-def test_another_target_takes_the_same_integers(build, images, home):
+def test_another_target_reuses_the_calibration(build, images, home):
     targets = ("--precision", "int8", "--data", "set", "--target")
     assert build(*targets, "onnxruntime") == [[]]
-    # Its last layer gives integers, which is another program of the same calibration.
+    # Its last layer outputs integers: another program from the same calibration.
     assert build(*targets, "onnxruntime,tflite") == [["integers", "bundle"], ["calibration"]]
     both = build(*targets, "onnxruntime,tflite")
     assert both == [["integers", "bundle", "replay"]] * 2
@@ -228,7 +230,7 @@ def test_another_target_takes_the_same_integers(build, images, home):
     assert read_files(home / "anew") == first_files
 
 
-def test_how_several_targets_agree_is_told_out_of_the_cache_as_well(tcc, store, images):
+def test_cached_builds_report_the_same_agreement(tcc, store, images):
     args = ("build", "tiny.yaml", "--precision", "int8", "--data", "set")
     args = (*args, "--target", "onnxruntime,tflite")
     first_agreement, second_agreement = (
@@ -239,8 +241,8 @@ def test_how_several_targets_agree_is_told_out_of_the_cache_as_well(tcc, store, 
     assert first_agreement["pairs"]
 
 
-def test_nothing_of_the_images_is_kept(build, images, store, home):
-    """What is compared over them is run again, and of calibration there is what bundles have."""
+def test_cache_contains_no_image_data(build, images, store, home):
+    """Comparisons over images run again. The cached calibration has only the values of bundles."""
     args = (*INT8, "--agree", "3", "--report")
     assert build(*args) == [[]]
     assert build(*args) == [["integers", "bundle"]]
@@ -257,11 +259,12 @@ def test_nothing_of_the_images_is_kept(build, images, store, home):
         for image in images.rglob("*.png"):
             pixels = np.array(Image.open(image).convert("RGB")).tobytes()
             assert f"{image.parent.name}/{image.name}".encode() not in data
-            assert image.read_bytes()[41:60] not in data  # after the head, which is many images'
+            # after the header, which many images share
+            assert image.read_bytes()[41:60] not in data
             assert pixels[:24] not in data
 
 
-def test_packages_with_images_are_built_each_time(build, images, store, home, no_docker):
+def test_packages_with_images_are_not_cached(build, images, store, home, no_docker):
     args = ("--target", "ax620", "--data", "set")
     assert build(*args) == [[]]
     first_files = read_files(home / "build")
@@ -271,7 +274,7 @@ def test_packages_with_images_are_built_each_time(build, images, store, home, no
 
 
 @pytest.mark.slow
-def test_a_program_comes_out_of_the_cache_only_where_it_may_run(build, store, home):
+def test_cached_program_needs_a_trust_record(build, store, home):
     args = ("--target", "host")
     assert build(*args) == [[]]
     first_files = read_files(home / "build")
@@ -279,13 +282,13 @@ def test_a_program_comes_out_of_the_cache_only_where_it_may_run(build, store, ho
     assert read_files(home / "build") == first_files
     for record_path in user_folders.KNOWN_PROGRAMS.path.iterdir():
         record_path.unlink()
-    # Who can write to the cache is not who may have programs noted.
+    # Writing to the cache does not allow adding trusted programs.
     assert build(*args) == [["replay"]]
     assert read_files(home / "build") == first_files
 
 
-def test_what_is_code_comes_out_of_the_cache_only_where_it_may_run(build, store, monkeypatch):
-    """As if this runtime's files were programs, which take longer to build."""
+def test_cached_code_needs_a_trust_record(build, store, monkeypatch):
+    """Treats this runtime's files as programs: real programs take longer to build."""
     from tcc.backends.onnxruntime.backend import OnnxRuntime
 
     monkeypatch.setattr(
@@ -296,14 +299,14 @@ def test_what_is_code_comes_out_of_the_cache_only_where_it_may_run(build, store,
     assert build(*args) == [["bundle", "replay"]]
     (record_path,) = user_folders.KNOWN_PROGRAMS.path.iterdir()
     record_path.unlink()
-    # Who can write to the cache is not who may have programs noted.
+    # Writing to the cache does not allow adding trusted programs.
     assert build(*args) == [["replay"]]
     assert build(*args) == [["bundle", "replay"]]
 
 
 @pytest.mark.slow
-def test_a_program_of_another_in_the_cache_never_runs(build, store, home, monkeypatch):
-    """An entry whose every hash holds, and that names no program."""
+def test_forged_program_in_the_cache_never_runs(build, store, home, monkeypatch):
+    """A cache entry with valid hashes that lists no program."""
     import dataclasses
 
     from tcc.compiler.bundle import manifest
@@ -326,12 +329,12 @@ def test_a_program_of_another_in_the_cache_never_runs(build, store, home, monkey
     parts["manifest"] = json.dumps(json_records.encode(cached_manifest)).encode()
     cache.store("bundle", path.name, parts)
     first_files = read_files(home / "build")
-    assert "bundle" not in build("--target", "host")[0]  # and it is as it was
+    assert "bundle" not in build("--target", "host")[0]  # and the bundle is unchanged
     assert not (home / "ran").exists()
     assert read_files(home / "build") == first_files
 
 
-def test_a_replay_is_of_one_artifact_runtime_and_processor(build, store, home, monkeypatch):
+def test_cached_replay_depends_on_artifact_runtime_and_processor(build, store, home, monkeypatch):
     args = ("--target", "onnxruntime")
     build(*args)
     assert build(*args) == [["bundle", "replay"]]
@@ -349,7 +352,7 @@ def test_a_replay_is_of_one_artifact_runtime_and_processor(build, store, home, m
     assert build(*args) == [["bundle", "replay"]]
 
 
-def test_what_was_not_run_is_no_replay(build, store):
+def test_no_replay_is_not_cached_as_a_replay(build, store):
     args = ("--target", "onnxruntime")
     assert build(*args, "--no-replay") == [[]]
     assert build(*args) == [["bundle"]]
@@ -357,7 +360,7 @@ def test_what_was_not_run_is_no_replay(build, store):
     assert build(*args, "--no-replay") == [["bundle"]]
 
 
-def test_what_does_not_agree_is_not_kept(tcc, store, monkeypatch):
+def test_disagreement_is_not_cached(tcc, store, monkeypatch):
     from tcc.compiler.bundle import replay
 
     run = replay._run_goldens
@@ -373,7 +376,7 @@ def test_what_does_not_agree_is_not_kept(tcc, store, monkeypatch):
     assert tcc(*args, "--json").document["bundles"][0]["cached"] == []
 
 
-def test_what_is_below_its_floor_stays_below(build, images, store):
+def test_model_below_the_floor_is_refused_again(build, images, store):
     args = (*INT8, "--floor", "max_error=0.0000001")
     for _ in range(2):
         assert "error" in build(*args, code=4).err
@@ -383,7 +386,7 @@ def test_what_is_below_its_floor_stays_below(build, images, store):
 
 
 @pytest.mark.parametrize("stage", ["integers", "bundle", "size", "replay"])
-def test_each_damaged_entry_is_made_anew(stage, build, images, store, home):
+def test_damaged_entries_are_rebuilt(stage, build, images, store, home):
     build(*INT8)
     first_files = read_files(home / "build")
     (path,) = (store / stage).iterdir()
@@ -400,8 +403,8 @@ def test_each_damaged_entry_is_made_anew(stage, build, images, store, home):
 
 
 @pytest.mark.parametrize("stage", ["integers", "bundle", "size", "replay"])
-def test_an_entry_whose_content_makes_no_sense(stage, build, images, store, home):
-    """As one who knows the format could write."""
+def test_entries_with_invalid_contents_are_rebuilt(stage, build, images, store, home):
+    """An attacker who knows the format could write such entries."""
     from tcc.compiler.support.stage_cache import StageCache
 
     build(*INT8)
@@ -420,7 +423,7 @@ def test_an_entry_whose_content_makes_no_sense(stage, build, images, store, home
         assert read_files(home / "build") == first_files
 
 
-def test_a_cache_that_nothing_can_be_written_to(tcc, store, home, monkeypatch):
+def test_unwritable_cache_is_reported_and_not_used(tcc, store, home, monkeypatch):
     (home / "file").write_text("")
     monkeypatch.setenv("TCC_CACHE", str(home / "file/below"))
     for _ in range(2):
@@ -436,7 +439,7 @@ def test_a_cache_that_nothing_can_be_written_to(tcc, store, home, monkeypatch):
     assert not list(store.iterdir())
 
 
-def test_a_limit_smaller_than_an_entry(build, store, monkeypatch):
+def test_limit_smaller_than_an_entry(build, store, monkeypatch):
     monkeypatch.setenv("TCC_CACHE_LIMIT", "1 KB")
     args = ("--target", "onnxruntime")
     assert [build(*args), build(*args)] == [[[]], [["replay"]]]
@@ -476,8 +479,8 @@ def test_cache_shows_and_clears(tcc, build, images, store, monkeypatch):
         assert "E1400" in tcc(*args).err
 
 
-def test_compiled_kernels_are_shown_and_cleared_by_their_name_alone(tcc, store, home, monkeypatch):
-    """Each takes seconds to compile anew, and none is of a network."""
+def test_kernels_are_shown_and_cleared_only_by_name(tcc, store, home, monkeypatch):
+    """Each kernel takes seconds to compile, and none depends on a network."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "caches"))
     folder = user_folders.prepare_cache_folder(user_folders.KERNELS_FOLDER)
     for number in range(3):
@@ -491,7 +494,7 @@ def test_compiled_kernels_are_shown_and_cleared_by_their_name_alone(tcc, store, 
     assert tcc("cache", "--json").document["kernels"] == {"entries": 0, "bytes": 0}
 
 
-def test_the_limit_holds_for_kernels_too(home, monkeypatch):
+def test_limit_applies_to_kernels(home, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "caches"))
     folder = user_folders.prepare_cache_folder(user_folders.KERNELS_FOLDER)
     for age in (3, 1, 2, 0):
@@ -506,7 +509,7 @@ def test_the_limit_holds_for_kernels_too(home, monkeypatch):
 HEAVY = {"onnx", "onnxruntime", "pydantic", "networkx", "torch", "tvm", "flatbuffers"}
 
 
-def test_a_build_out_of_the_cache_loads_no_heavy_library(images, process, store):
+def test_cached_build_loads_no_heavy_library(images, process, store):
     assert process("build", "tiny.yaml", *INT8, "--json").code == 0
     program = (
         "import sys, tcc.compiler.cli\n"
@@ -519,8 +522,10 @@ def test_a_build_out_of_the_cache_loads_no_heavy_library(images, process, store)
 
 
 @pytest.mark.slow
-def test_killed_builds_hinder_no_other(images, home, store, process):
-    """Some killed at whatever moment, beside others; then the cache and the bundle are whole."""
+def test_killed_builds_do_not_affect_others(images, home, store, process):
+    """Builds are killed at different moments next to others. The cache and the bundle stay
+    complete.
+    """
     args = [
         sys.executable,
         "-c",

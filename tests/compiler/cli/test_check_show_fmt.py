@@ -40,7 +40,7 @@ ROWS = [
     ["batch_norm", "batch_norm", "conv"],
     ["add", "add", "conv_bn_2, conv_bn_3"],
 ]
-"""A block of ResNet that shrinks the map: its second branch reads what the first one does."""
+"""A ResNet block with stride 2: both branches read the same input."""
 
 DEEP = """\
 tcc: 1
@@ -57,7 +57,7 @@ allow: [no-preprocess]
 
 
 class TestCheck:
-    def test_prints_layers_and_totals(self, tcc):
+    def test_check_prints_layers_and_totals(self, tcc):
         outcome = tcc("check", "tiny.yaml")
         assert (outcome.code, outcome.out, outcome.err) == (0, TABLE, "")
 
@@ -85,7 +85,7 @@ class TestCheck:
         assert [test["holds"] for test in document["tests"]] == [True]
 
     @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "googlenet", "densenet121", "resnet34"])
-    def test_a_network_of_the_zoo_fits_a_screen(self, tcc, name):
+    def test_zoo_networks_fit_a_screen(self, tcc, name):
         lines = tcc("check", name).out.splitlines()
         assert len(lines) <= 40
         assert "(--depth N opens more blocks, --layers all shows every layer)" in lines
@@ -114,21 +114,21 @@ class TestCheck:
             assert parts == document["totals"][key]
         assert len(document["layers"]) == document["totals"]["layers"] == 133
 
-    def test_every_layer_if_asked(self, tcc):
+    def test_layers_option_shows_every_layer(self, tcc):
         lines = tcc("check", "ddsnet", "--layers").out.splitlines()
         leaves = [
             line for line in lines if re.search(r"\d+x\d+x\d+ ", line) and " layers " not in line
         ]
-        assert len(leaves) == 131  # and two without a map
+        assert len(leaves) == 131  # two more layers have no feature map
         assert "opens more" not in "\n".join(lines)
 
-    def test_inputs_are_named_as_their_block_sees_them(self, tcc):
+    def test_input_names_are_relative_to_their_block(self, tcc):
         lines = tcc("check", "resnet18", "--layers").out.splitlines()
         start = next(i for i, line in enumerate(lines) if "repeat_3/basic_block" in line)
         rows = (re.split(r"  +", line.strip())[:3] for line in lines[start : start + 12])
         assert list(rows) == ROWS
 
-    def test_a_long_flat_network_leaves_out_its_middle(self, tcc, home):
+    def test_long_flat_network_is_shortened_in_the_middle(self, tcc, home):
         text = (home / "tiny.yaml").read_text().replace("  - relu\n", "  - relu\n" * 90)
         (home / "tiny.yaml").write_text(text)
         lines = tcc("check", "tiny.yaml").out.splitlines()
@@ -137,18 +137,18 @@ class TestCheck:
         assert "..." not in tcc("check", "tiny.yaml", "--layers").out
 
     @pytest.mark.parametrize("depth", ["0", "-1", "x"])
-    def test_a_depth_is_a_positive_number(self, tcc, depth):
+    def test_depth_must_be_a_positive_number(self, tcc, depth):
         assert tcc("check", "tiny.yaml", "--depth", depth).code == 2
 
-    def test_quiet_says_nothing(self, tcc):
+    def test_quiet_prints_nothing(self, tcc):
         assert tcc("check", "tiny.yaml", "-q").out == ""
 
-    def test_parameters_are_set(self, tcc):
+    def test_set_changes_parameters(self, tcc):
         outcome = tcc("check", "tiny.yaml", "--set", "width=8", "--set", "classes=2", "--json")
         assert outcome.document["layers"][-1]["shape"] == [2]
         assert outcome.document["layers"][0]["params"] == 224
 
-    def test_a_test_that_fails_is_located(self, tcc, home):
+    def test_failing_spec_test_is_located(self, tcc, home):
         text = (home / "tiny.yaml").read_text().replace("params: 135", "params: 136")
         (home / "tiny.yaml").write_text(text)
         outcome = tcc("check", "tiny.yaml")
@@ -157,7 +157,7 @@ class TestCheck:
         assert "tiny.yaml:21:17" in outcome.err
         assert "expected 136, found 135" in outcome.err
 
-    def test_a_test_that_fails_is_in_the_one_document(self, tcc, home):
+    def test_failing_spec_test_is_in_the_json_document(self, tcc, home):
         text = (home / "tiny.yaml").read_text().replace("params: 135", "params: 136")
         (home / "tiny.yaml").write_text(text)
         outcome = tcc("check", "tiny.yaml", "--json")
@@ -165,7 +165,7 @@ class TestCheck:
         assert outcome.document["totals"]["params"] == 135
         assert outcome.document["diagnostics"][0]["line"] == 21
 
-    def test_all_mistakes_of_a_spec_are_shown(self, tcc, home):
+    def test_all_errors_of_a_spec_are_shown(self, tcc, home):
         text = (home / "tiny.yaml").read_text()
         (home / "tiny.yaml").write_text(text.replace("- relu", "- rleu").replace("units", "unit"))
         outcome = tcc("check", "tiny.yaml")
@@ -176,8 +176,8 @@ class TestCheck:
         assert "Traceback" not in outcome.err
 
     @pytest.mark.parametrize("columns", [80, 120])
-    def test_fits_a_terminal(self, home, columns):
-        """Where the line is too short, inputs and then bytes are left out."""
+    def test_table_fits_the_terminal(self, home, columns):
+        """If the line is too short, the columns of inputs and then bytes are left out."""
         (home / "deep.yaml").write_text(DEEP)
         outer, inner = pty.openpty()
         termios.tcsetwinsize(inner, (50, columns))
@@ -201,10 +201,10 @@ class TestCheck:
 
 
 class TestSpec:
-    def test_a_known_name(self, tcc):
+    def test_known_spec_name_is_accepted(self, tcc):
         assert "ddsnet: " in tcc("check", "ddsnet").out
 
-    def test_a_misspelt_name_gets_its_nearest(self, tcc):
+    def test_misspelt_name_has_a_suggestion(self, tcc):
         outcome = tcc("check", "ddsnt")
         assert outcome.code == 2
         assert outcome.err.startswith(
@@ -213,44 +213,44 @@ class TestSpec:
             "   = help: did you mean `ddsnet`? known specs: "
         )
 
-    def test_a_misspelt_file_gets_its_neighbour(self, tcc):
+    def test_misspelt_file_has_a_suggestion(self, tcc):
         outcome = tcc("check", "tny.yaml")
         assert "the file `tny.yaml` does not exist" in outcome.err
         assert "did you mean `tiny.yaml`?" in outcome.err
 
-    def test_a_folder_is_no_spec(self, tcc, home):
+    def test_folder_is_refused_as_a_spec(self, tcc, home):
         (home / "some").mkdir()
         assert "`some` is a folder, not a spec" in tcc("check", "some").err
 
-    def test_a_folder_does_not_hide_a_known_name(self, tcc, home):
+    def test_folder_does_not_hide_a_known_name(self, tcc, home):
         (home / "ddsnet").mkdir()
         assert tcc("check", "ddsnet").code == 0
 
     @pytest.mark.parametrize("name", ["x" * 300, "~nobody", "a/b.yaml", "x" * 300 + ".yaml"])
-    def test_what_can_be_no_file(self, tcc, name):
+    def test_impossible_file_names_are_refused(self, tcc, name):
         outcome = tcc("check", name)
         assert outcome.code == 2
         assert outcome.err.startswith("error[E0608]: ")
 
-    def test_none_at_all(self, tcc):
+    def test_missing_spec_argument_is_refused(self, tcc):
         outcome = tcc("check")
         assert outcome.code == 2
         assert "no spec was given" in outcome.err
 
 
 class TestShow:
-    def test_prints_the_graph_as_written(self, tcc):
+    def test_show_prints_the_graph_of_the_spec(self, tcc):
         outcome = tcc("show", "tiny.yaml")
         assert outcome.code == 0
         assert outcome.out.startswith("graph tiny {\n  input %image : float32[3x8x8]\n")
         assert " = batch_norm(%conv)" in outcome.out
 
-    def test_prints_the_graph_as_devices_run_it(self, tcc):
+    def test_show_prints_the_fused_graph(self, tcc):
         outcome = tcc("show", "tiny.yaml", "--stage", "fused")
         assert "%batch_norm = conv(%image)" in outcome.out
         assert "batch_norm(" not in outcome.out
 
-    def test_prints_the_canonical_spec(self, tcc, home):
+    def test_show_prints_the_canonical_spec(self, tcc, home):
         outcome = tcc("show", "tiny.yaml", "--stage", "spec")
         assert outcome.out == tcc("fmt", "-", input=(home / "tiny.yaml").read_bytes()).out
 
@@ -260,19 +260,19 @@ class TestShow:
         assert document["nodes"][0]["line"] == 11
 
     @pytest.mark.parametrize("stage", ["float", "fused"])
-    def test_writes_onnx(self, tcc, home, stage):
+    def test_show_writes_onnx(self, tcc, home, stage):
         args = ("show", "tiny.yaml", "--format", "onnx", "--stage", stage, "-o", "net.onnx")
         outcome = tcc(*args)
         assert (outcome.code, outcome.out) == (0, "")
         onnx.checker.check_model(onnx.load(home / "net.onnx"), full_check=True)
         assert tcc(*args).code == 0
 
-    def test_onnx_needs_a_file(self, tcc):
+    def test_onnx_needs_an_output_file(self, tcc):
         outcome = tcc("show", "tiny.yaml", "--format", "onnx")
         assert outcome.code == 2
         assert "add `-o FILE`" in outcome.err
 
-    def test_replaces_only_its_own(self, tcc, home):
+    def test_show_replaces_only_its_own_files(self, tcc, home):
         assert tcc("show", "tiny.yaml", "-o", "graph.txt").code == 0
         assert tcc("show", "tiny.yaml", "-o", "graph.txt").code == 0
         for text in ("mine", "# A title for all\n", "graph of sales\n"):
@@ -282,7 +282,7 @@ class TestShow:
             assert "error[E0602]: cannot replace this" in outcome.err
             assert (home / "notes.txt").read_text() == text
 
-    def test_describes_a_bundle(self, tcc, built):
+    def test_show_describes_a_bundle(self, tcc, built):
         outcome = tcc("show", built)
         assert outcome.code == 0
         assert outcome.out.startswith("# tiny for onnxruntime at fp32\n# spec ")
@@ -291,26 +291,26 @@ class TestShow:
         assert "\ngraph tiny {\n" in outcome.out
         assert tcc("show", built, "--json").document["target"] == "onnxruntime"
 
-    def test_a_bundles_text_is_replaced_too(self, tcc, built):
+    def test_text_of_a_bundle_is_replaced(self, tcc, built):
         assert tcc("show", built, "-o", "bundle.txt").code == 0
         assert tcc("show", built, "-o", "bundle.txt").code == 0
 
-    def test_a_bundle_holds_no_onnx_form(self, tcc, built):
+    def test_onnx_of_a_bundle_is_refused(self, tcc, built):
         assert tcc("show", built, "--format", "onnx", "-o", "x").code == 2
 
 
-MESSY = b"# mine\nname:   x\ntcc:   1\n"
-NEAT = b"# mine\ntcc: 1\nname: x\n"
+UNFORMATTED = b"# mine\nname:   x\ntcc:   1\n"
+FORMATTED = b"# mine\ntcc: 1\nname: x\n"
 
 
 class TestFmt:
-    def test_rewrites_in_place_and_keeps_permissions(self, tcc, home):
+    def test_fmt_rewrites_in_place_and_keeps_permissions(self, tcc, home):
         path = home / "messy.yaml"
-        path.write_bytes(MESSY)
+        path.write_bytes(UNFORMATTED)
         path.chmod(0o600)
         outcome = tcc("fmt", "messy.yaml")
         assert (outcome.code, outcome.out) == (0, "changed messy.yaml\n")
-        assert path.read_bytes() == NEAT
+        assert path.read_bytes() == FORMATTED
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         second_outcome = tcc("fmt", "messy.yaml")
         assert (second_outcome.code, second_outcome.out, second_outcome.err) == (
@@ -319,16 +319,16 @@ class TestFmt:
             "files already in canonical form: 1\n",
         )
 
-    def test_check_changes_nothing_and_exits_with_1(self, tcc, home):
-        (home / "messy.yaml").write_bytes(MESSY)
-        (home / "neat.yaml").write_bytes(NEAT)
+    def test_fmt_check_changes_nothing_and_exits_with_1(self, tcc, home):
+        (home / "messy.yaml").write_bytes(UNFORMATTED)
+        (home / "neat.yaml").write_bytes(FORMATTED)
         outcome = tcc("fmt", "--check", "messy.yaml", "neat.yaml")
         assert (outcome.code, outcome.out) == (1, "would change messy.yaml\n")
-        assert (home / "messy.yaml").read_bytes() == MESSY
+        assert (home / "messy.yaml").read_bytes() == UNFORMATTED
         assert tcc("fmt", "--check", "neat.yaml").code == 0
 
     def test_as_json(self, tcc, home):
-        (home / "messy.yaml").write_bytes(MESSY)
+        (home / "messy.yaml").write_bytes(UNFORMATTED)
         outcome = tcc("fmt", "--check", "messy.yaml", "--json")
         assert outcome.code == 1
         assert outcome.document == {
@@ -337,31 +337,31 @@ class TestFmt:
             "check": True,
         }
 
-    def test_filters_standard_input(self, tcc):
-        outcome = tcc("fmt", "-", input=MESSY)
-        assert (outcome.code, outcome.out) == (0, NEAT.decode())
-        assert tcc("fmt", "-", "--check", input=MESSY).code == 1
-        assert tcc("fmt", "-", "--check", input=NEAT).code == 0
+    def test_fmt_filters_standard_input(self, tcc):
+        outcome = tcc("fmt", "-", input=UNFORMATTED)
+        assert (outcome.code, outcome.out) == (0, FORMATTED.decode())
+        assert tcc("fmt", "-", "--check", input=UNFORMATTED).code == 1
+        assert tcc("fmt", "-", "--check", input=FORMATTED).code == 0
 
-    def test_one_wrong_file_keeps_all_as_they_are(self, tcc, home):
-        (home / "messy.yaml").write_bytes(MESSY)
+    def test_one_wrong_file_keeps_all_files_unchanged(self, tcc, home):
+        (home / "messy.yaml").write_bytes(UNFORMATTED)
         (home / "broken.yaml").write_bytes(b"a: [")
         outcome = tcc("fmt", "messy.yaml", "broken.yaml", "missing.yaml")
         assert outcome.code == 2
         assert "broken.yaml:1:4" in outcome.err
         assert "missing.yaml" in outcome.err
-        assert (home / "messy.yaml").read_bytes() == MESSY
+        assert (home / "messy.yaml").read_bytes() == UNFORMATTED
 
-    def test_standard_input_comes_alone(self, tcc):
+    def test_standard_input_with_files_is_refused(self, tcc):
         assert tcc("fmt", "-", "tiny.yaml").code == 2
 
-    def test_json_stays_json(self, tcc, home):
+    def test_json_spec_stays_json(self, tcc, home):
         (home / "x.json").write_text('{"name": "x", "tcc": 1}')
         assert tcc("fmt", "x.json").code == 0
         assert json.loads((home / "x.json").read_text()) == {"tcc": 1, "name": "x"}
 
 
-def test_of_many_mistakes_the_first_are_printed_and_the_others_counted(tcc, home):
+def test_many_errors_are_grouped_and_counted(tcc, home):
     head = (home / "tiny.yaml").read_text().partition("graph:")[0]
     op_lines = "".join(f"  - word{n}\n" for n in range(600))
     (home / "many.yaml").write_text(f"{head}output: {{logits: {{}}}}\ngraph:\n{op_lines}")
@@ -376,18 +376,21 @@ def test_of_many_mistakes_the_first_are_printed_and_the_others_counted(tcc, home
     assert document["error"] == "600 errors"
 
 
-@pytest.mark.parametrize("given", [".inf", "[1, [.nan]]", "[1e999]"])
-def test_a_parameter_that_is_not_finite_is_refused(tcc, home, given):
+@pytest.mark.parametrize("default", [".inf", "[1, [.nan]]", "[1e999]"])
+def test_infinite_parameter_is_refused(tcc, home, default):
     text = (home / "tiny.yaml").read_text()
-    text = text.replace("width: 4}", f"width: 4, other: {{type: list, default: {given}}}}}")
-    (home / "odd.yaml").write_text(text if given[0] == "[" else text.replace("type: list, ", ""))
+    text = text.replace("width: 4}", f"width: 4, other: {{type: list, default: {default}}}}}")
+    (home / "odd.yaml").write_text(text if default[0] == "[" else text.replace("type: list, ", ""))
     outcome = tcc("check", "odd.yaml", "--json")
     assert outcome.code == 2
     (diagnostic,) = outcome.document["diagnostics"]
-    assert (diagnostic["line"], diagnostic["code"]) == (3, "E0214" if given[0] == "[" else "E0213")
+    assert (diagnostic["line"], diagnostic["code"]) == (
+        3,
+        "E0214" if default[0] == "[" else "E0213",
+    )
 
 
-def test_a_tolerance_that_is_not_finite_is_refused(tcc, home):
+def test_infinite_tolerance_is_refused(tcc, home):
     text = (home / "tiny.yaml").read_text().replace("params: 135", "params: 0 ± 1e999")
     (home / "odd.yaml").write_text(text)
     outcome = tcc("check", "odd.yaml")

@@ -1,4 +1,4 @@
-"""`tcc check --target`: what a target cannot run, or runs badly, before anything is trained."""
+"""`tcc check --target`: layers that a target cannot run, or runs slowly, before any training."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def spec(home):
     return write
 
 
-def test_every_target_answers(tcc):
+def test_check_reports_every_target(tcc):
     names = [device.name for device in devices.list_devices()]
     outcome = tcc("check", "tiny.yaml", "--target", ",".join(names), "--json")
     assert outcome.code == 0, outcome.err
@@ -41,7 +41,7 @@ def test_every_target_answers(tcc):
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
-def test_every_precision_answers(tcc, target):
+def test_check_reports_every_precision(tcc, target):
     (device,) = (
         known_device for known_device in devices.list_devices() if known_device.name == target
     )
@@ -50,7 +50,7 @@ def test_every_precision_answers(tcc, target):
         assert (outcome.code, outcome.out) == (0, f"{target} at {kind.name}: can run every layer\n")
 
 
-def test_refusals_name_layer_line_rule_and_remedy(tcc, spec):
+def test_unsupported_layers_have_line_rule_and_fix(tcc, spec):
     outcome = tcc("check", spec(STRIDED), "--target", "ax620,ax650")
     assert outcome.code == 2
     assert outcome.out.splitlines()[-2:] == [
@@ -72,7 +72,7 @@ def test_refusals_name_layer_line_rule_and_remedy(tcc, spec):
     assert "`silu` or `hard_swish`" in gelu
 
 
-def test_refusals_as_json(tcc, spec):
+def test_unsupported_layers_as_json(tcc, spec):
     outcome = tcc("check", spec(STRIDED), "--target", "ax620", "--json")
     assert (outcome.code, outcome.document["exit"]) == (2, 2)
     assert [refusal["code"] for refusal in outcome.document["diagnostics"]] == ["E0607", "E0607"]
@@ -85,7 +85,7 @@ def test_refusals_as_json(tcc, spec):
     assert answer["precision"] == "int8"
 
 
-def test_what_is_slow_is_said_once_a_rule(tcc, spec):
+def test_slow_layers_are_reported_once_per_rule(tcc, spec):
     outcome = tcc("check", spec(DEPTHWISE), "--target", "ax620")
     assert outcome.code == 0
     warning = outcome.err[outcome.err.index("warning[W0662]") :].splitlines()
@@ -100,16 +100,19 @@ def test_what_is_slow_is_said_once_a_rule(tcc, spec):
     assert tcc("check", "odd.yaml", "--target", "ax620", "-q").err == ""
 
 
-def test_what_may_run_elsewhere_is_doubtful(tcc, spec):
+def test_layers_that_may_run_on_the_cpu_are_reported(tcc, spec):
     text = HEAD + "graph:\n  - softmax\n" + END
     outcome = tcc("check", spec(text), "--target", "ax620")
     assert outcome.code == 0
-    assert "warning[W0661]: ax620 may not run `softmax` (softmax)\n --> odd.yaml:6:5" in outcome.err
+    assert (
+        "warning[W0661]: ax620 may be unable to run `softmax` (softmax)\n --> odd.yaml:6:5"
+        in outcome.err
+    )
     assert "it may run on the CPU" in outcome.err
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["--target", "ax62"], "error[E0605]: there is no target `ax62`"),
         (
@@ -119,10 +122,10 @@ def test_what_may_run_elsewhere_is_doubtful(tcc, spec):
         (["--target", "tflite,arm-a7,onnxruntim"], "did you mean `onnxruntime`?"),
     ],
 )
-def test_wrong_words(tcc, words, said):
-    outcome = tcc("check", "tiny.yaml", *words)
+def test_wrong_arguments_are_refused(tcc, arguments, message):
+    outcome = tcc("check", "tiny.yaml", *arguments)
     assert outcome.code == 2
-    assert said in outcome.err
+    assert message in outcome.err
 
 
 GREY = "input: {image: {shape: [1, 16, 16], preprocess: {color: gray, resize: {size: [16, 16]}}}}"
@@ -145,7 +148,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_networks_can_run(tcc, spec, name):
+def test_unusual_networks_can_run(tcc, spec, name):
     outcome = tcc("check", spec(ODD[name]), "--target", ",".join(CHIPS), "-q")
     assert outcome.code == 0, outcome.err
     assert outcome.out.count("can run every layer") == len(CHIPS)
@@ -153,7 +156,7 @@ def test_odd_networks_can_run(tcc, spec, name):
 
 @pytest.mark.parametrize("body", ["identity", "dropout", "slice: {}"])
 @pytest.mark.parametrize("command", [("check",), ("build", "--data", "nowhere")])
-def test_nothing_to_run_is_refused(tcc, spec, body, command):
+def test_network_without_layers_to_run_is_refused(tcc, spec, body, command):
     outcome = tcc(*command, spec(HEAD + f"graph: [{body}]\n"), "--target", "ax620,ax650")
     assert outcome.code == 2
     op_name, _, _ = body.partition(":")
@@ -163,7 +166,7 @@ def test_nothing_to_run_is_refused(tcc, spec, body, command):
     assert outcome.err.count("the network has no layer to run") == 2
 
 
-def test_names_of_blocks_are_in_places(tcc, spec):
+def test_locations_include_block_names(tcc, spec):
     text = HEAD.replace("name: odd\n", "name: odd\nblocks:\n  gate: {body: [gelu]}\n")
     text += "graph:\n  - gate\n  - gate\n" + END
     outcome = tcc("check", spec(text), "--target", "ax620")
@@ -172,7 +175,7 @@ def test_names_of_blocks_are_in_places(tcc, spec):
     assert "ax620 at int8: cannot run 2 layers" in outcome.out
 
 
-def test_build_refuses_before_it_reads_weights_or_images(tcc, spec, home):
+def test_build_refuses_layers_before_reading_weights_or_images(tcc, spec, home):
     args = ("--weights", "nowhere.safetensors", "--data", "nowhere")
     outcome = tcc("build", spec(STRIDED), "--target", "ax620", *args)
     assert outcome.code == 2
@@ -181,10 +184,10 @@ def test_build_refuses_before_it_reads_weights_or_images(tcc, spec, home):
     assert not (home / "build").exists()
 
 
-@pytest.mark.parametrize("words", [("check",), ("build", "--data", ".")])
-def test_a_network_of_nothing_is_refused(tcc, home, words):
-    """Its output is its input, and the step that it has leads nowhere."""
+@pytest.mark.parametrize("command", [("check",), ("build", "--data", ".")])
+def test_network_with_its_input_as_output_is_refused(tcc, home, command):
+    """The output is the input, and its only layer is unused."""
     text = "graph: [relu]\noutput: {image: {}}\ninput: {image: {shape: [3, 4, 4]}}\n"
     (home / "none.yaml").write_text(f"tcc: 1\nname: none\n{text}")
-    outcome = tcc(words[0], "none.yaml", "--target", "ax620,ax650", *words[1:])
+    outcome = tcc(command[0], "none.yaml", "--target", "ax620,ax650", *command[1:])
     assert (outcome.code, "error[E0607]: ax620 cannot run this network" in outcome.err) == (2, True)

@@ -1,4 +1,4 @@
-"""A calibration spoilt on purpose: every image gets the same answer, however near it is."""
+"""Calibrations damaged on purpose: every image gets the same output, and the build is refused."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,7 @@ BODY = """\
   - global_avg_pool
   - flatten
 """
-SIDE = """\
+SIDE_BRANCH = """\
   - side:
       as: other
       body:
@@ -48,26 +48,26 @@ SINGLE_OUTPUTS = {
     "classes by their labels": ("units: 3", "labels: [a, b, c]"),
     "one quantity": ("units: 1", "activation: none"),
     "three quantities": ("units: 3", "activation: none"),
-    "classes, said to be": ("units: 3", "kind: classes"),
-    "quantities, said to be": ("units: 2", "activation: sigmoid, kind: regression"),
+    "declared classes": ("units: 3", "kind: classes"),
+    "declared quantities": ("units: 2", "activation: sigmoid, kind: regression"),
 }
 TARGETS = ("onnxruntime", "tflite")
 
 
 def format_spec(units: str, output: str) -> str:
-    """A network with one output."""
+    """Return a spec with one output."""
     return f"{HEAD}{BODY}  - linear: {{{units}}}\noutput:\n  found: {{{output}}}\n"
 
 
 def format_two_outputs(activation: str) -> str:
-    """A network with one output of classes, and another."""
+    """Return a spec with an output of classes and another output."""
     outputs = f"  found: {{activation: softmax}}\n  other: {{activation: {activation}}}\n"
-    return f"{HEAD}{SIDE}{BODY}  - linear: {{units: 3}}\noutput:\n{outputs}"
+    return f"{HEAD}{SIDE_BRANCH}{BODY}  - linear: {{units: 3}}\noutput:\n{outputs}"
 
 
 @pytest.fixture
 def pictures(home) -> Path:
-    """Twenty-four images that differ in brightness and colour."""
+    """Twenty-four images with different brightness and colour."""
     rng = np.random.default_rng(1)
     tint = rng.uniform(0.2, 1, (24, 1, 1, 3))
     values = (rng.integers(0, 256, (24, 12, 12, 3)) * tint).astype(np.uint8)
@@ -76,8 +76,8 @@ def pictures(home) -> Path:
 
 
 @pytest.fixture
-def spoilt(tcc, home, pictures) -> Callable[[str], Path]:
-    """Write a calibration in which the value of a step can hold but zero."""
+def collapse_layer(tcc, home, pictures) -> Callable[[str], Path]:
+    """Write a calibration that reduces all values of one layer to zero."""
 
     def make(step: str, method: str = "minmax") -> Path:
         args = ("calibrate", "net.yaml", "--seed", 1, "--data", pictures, "--method", method)
@@ -112,9 +112,9 @@ def build(tcc, pictures, target, *options):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("case", SINGLE_OUTPUTS)
-def test_one_value_for_every_image_is_refused(tcc, home, pictures, spoilt, case, target):
+def test_same_output_for_every_image_is_refused(tcc, home, pictures, collapse_layer, case, target):
     (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS[case]))
-    outcome = build(tcc, pictures, target, "--calibration", spoilt("last"), "--json")
+    outcome = build(tcc, pictures, target, "--calibration", collapse_layer("last"), "--json")
     assert outcome.code == 4, outcome.err
     assert (
         "`found` does not distinguish the images: its correlation with the fp32 model is"
@@ -127,10 +127,10 @@ def test_one_value_for_every_image_is_refused(tcc, home, pictures, spoilt, case,
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("case", SINGLE_OUTPUTS)
-def test_what_follows_the_floats_is_built(tcc, home, pictures, case, target):
+def test_models_that_follow_the_float_model_are_built(tcc, home, pictures, case, target):
     (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS[case]))
-    # Outputs of random weights hardly vary: where they are rounded, much of what varies is lost,
-    # and of so few images it is not sure that other images keep half of it.
+    # Outputs of random weights vary little, so rounding removes much of the variation. From so few
+    # images it is not certain that other images keep half of it.
     low = () if target == "onnxruntime" else ("--floor", "min_correlation=0.2")
     outcome = build(tcc, pictures, target, *low, "--json")
     assert outcome.code == 0, outcome.err
@@ -140,9 +140,9 @@ def test_what_follows_the_floats_is_built(tcc, home, pictures, case, target):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("activation", ["sigmoid", "none"])
-def test_each_output_stands_for_itself(tcc, home, pictures, spoilt, activation, target):
+def test_each_output_is_checked_separately(tcc, home, pictures, collapse_layer, activation, target):
     (home / "net.yaml").write_text(format_two_outputs(activation))
-    outcome = build(tcc, pictures, target, "--calibration", spoilt("second"), "--json")
+    outcome = build(tcc, pictures, target, "--calibration", collapse_layer("second"), "--json")
     assert outcome.code == 4, outcome.err
     assert "`other` does not distinguish the images" in outcome.err
     assert "`found` " not in outcome.document["error"]
@@ -150,7 +150,7 @@ def test_each_output_stands_for_itself(tcc, home, pictures, spoilt, activation, 
     assert build(tcc, pictures, target, "-q").code == 0
 
 
-def test_what_only_training_has_is_left_out(tcc, home, pictures, spoilt):
+def test_train_only_outputs_are_not_checked(tcc, home, pictures, collapse_layer):
     (home / "net.yaml").write_text(format_two_outputs("sigmoid, train_only: true"))
     outcome = build(tcc, pictures, "onnxruntime", "--json")
     assert outcome.code == 0, outcome.err
@@ -158,7 +158,7 @@ def test_what_only_training_has_is_left_out(tcc, home, pictures, spoilt):
     assert set(measured) == {"found"}
 
 
-def test_no_method_prefers_a_collapse(tcc, home, pictures):
+def test_no_method_prefers_a_collapsed_model(tcc, home, pictures):
     (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["one sigmoid"]))
     for method in ("best", "kl-cosine"):
         args = (
@@ -177,11 +177,12 @@ def test_no_method_prefers_a_collapse(tcc, home, pictures):
             name: judgement["found"]["loss"] for name, judgement in document["judged"].items()
         }
         assert document["judged"][document["used"]]["found"]["correlation"] > 0.95
-        assert len(set(losses.values())) > 1  # the cosine of one value would be 1 for all
+        # the cosine of a single value would be 1 for all methods
+        assert len(set(losses.values())) > 1
 
 
-def test_images_that_are_alike_show_nothing_and_it_is_said(tcc, home, pictures):
-    # The last row and column are never looked at.
+def test_equal_images_are_reported_as_insufficient(tcc, home, pictures):
+    # The network does not read the last row and column.
     text = format_spec(*SINGLE_OUTPUTS["one sigmoid"]).replace(
         "kernel: 3, padding: same", "kernel: 1, stride: 2", 1
     )
@@ -194,25 +195,27 @@ def test_images_that_are_alike_show_nothing_and_it_is_said(tcc, home, pictures):
         outcome = build(tcc, home / "same.npz", "onnxruntime", "-q", "--allow-few")
         assert outcome.code == 0, outcome.err
         assert message in outcome.err
-        assert "whether int8 `found` distinguishes images" in outcome.err
+        assert "whether `found` of the int8 model distinguishes images" in outcome.err
 
 
-def test_margins_explain_classes_that_change(tcc, home, pictures):
-    """Two classes that are one but for a little: ties decide."""
+def test_margins_explain_changed_classes(tcc, home, pictures):
+    """Two classes that are almost equal: ties decide."""
     body = f"{HEAD}{BODY}  - linear: {{units: 1}}\n  - scale: {{factor: -0.001, offset: 5}}\n"
     joined = f"{body}  - concat: [[], [scale: {{factor: -1, offset: 10}}]]\n"
     (home / "net.yaml").write_text(f"{joined}output:\n  found: {{activation: softmax}}\n")
     outcome = build(tcc, pictures, "tflite", "--floor", "min_correlation=0")
     assert outcome.code == 0, outcome.err
     assert "same 0.0%" in outcome.err
-    assert "`found`: half of the fp32 decision margins are below" in outcome.err
-    assert "; 100% of changed decisions had a margin of at most twice that" in outcome.err
+    assert "`found`: half of the fp32 model's decisions are less than" in outcome.err
+    assert (
+        "; 100% of the changed decisions were at most twice this change from a tie" in outcome.err
+    )
     (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["six classes"]))
     outcome = build(tcc, pictures, "onnxruntime", "-v")
-    assert "`found`: half of the fp32 decision margins are below" in outcome.err
+    assert "`found`: half of the fp32 model's decisions are less than" in outcome.err
 
 
-def test_bounds_of_correlation_and_error(tcc, home, pictures):
+def test_floors_for_correlation_and_error(tcc, home, pictures):
     (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["one quantity"]))
     outcome = build(tcc, pictures, "onnxruntime", "--floor", "max_error=1e-9")
     assert outcome.code == 4
@@ -220,7 +223,8 @@ def test_bounds_of_correlation_and_error(tcc, home, pictures):
     outcome = build(tcc, pictures, "onnxruntime", "--floor", "min_correlation=1")
     assert outcome.code == 4
     assert "the correlation of `found` with the fp32 model is 0.99" in outcome.err
-    assert "distinguish" not in outcome.err  # it follows the floats, if not as closely as is asked
+    # it follows the float model, but less closely than requested
+    assert "distinguish" not in outcome.err
     text = (home / "net.yaml").read_text()
     (home / "net.yaml").write_text(text + "accuracy: {max_error: 1e-9, min_correlation: 0.9}\n")
     assert build(tcc, pictures, "onnxruntime", "-q").code == 4
@@ -231,21 +235,23 @@ def test_bounds_of_correlation_and_error(tcc, home, pictures):
     assert "`min_cosine` has no effect on an output of one value" in outcome.err
 
 
-def test_one_decision_of_several_may_not_collapse(tcc, home, pictures, spoilt):
-    """Of a decision that has a branch of its own, no other makes good."""
-    head = HEAD + SIDE.replace("units: 1", "units: 1")
+def test_one_collapsed_decision_is_refused(tcc, home, pictures, collapse_layer):
+    """Good decisions do not compensate for a collapsed decision with its own branch."""
+    head = HEAD + SIDE_BRANCH.replace("units: 1", "units: 1")
     joined = f"{head}{BODY}  - linear: {{units: 3}}\n  - concat: [[], other]\n"
     (home / "net.yaml").write_text(f"{joined}output:\n  found: {{activation: sigmoid}}\n")
-    outcome = build(tcc, pictures, "onnxruntime", "--calibration", spoilt("second"), "--json")
+    outcome = build(
+        tcc, pictures, "onnxruntime", "--calibration", collapse_layer("second"), "--json"
+    )
     assert outcome.code == 4, outcome.err
     assert "`found` does not distinguish the images" in outcome.document["error"]
 
 
-def test_what_a_calibration_says_of_itself_is_not_all(tcc, home, pictures, spoilt):
-    """Without images, a few inputs of random pixels are tried."""
+def test_collapse_is_detected_without_images(tcc, home, pictures, collapse_layer):
+    """Without images, the build tries a few inputs of random pixels."""
     (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["one sigmoid"]))
     args = ("build", "net.yaml", "--seed", 1, "--target", "onnxruntime", "--precision", "int8")
-    outcome = tcc(*args, "--calibration", spoilt("last", "best"))
+    outcome = tcc(*args, "--calibration", collapse_layer("last", "best"))
     assert outcome.code == 4, outcome.err
     assert "`found` is the same for 4 inputs that the fp32 model separates" in outcome.err
     assert tcc(*args, "--calibration", home / "c.json", "-q").code == 0
@@ -253,8 +259,9 @@ def test_what_a_calibration_says_of_itself_is_not_all(tcc, home, pictures, spoil
 
 @pytest.mark.parametrize("method", ["minmax", "fast"])
 @pytest.mark.parametrize("count", [3, 24])
-def test_calibrate_says_what_build_refuses(tcc, home, method, count):
-    # One picture with a few pixels a level brighter: integers cannot tell, and no cosine sees it.
+def test_calibrate_warns_of_what_build_refuses(tcc, home, method, count):
+    # One image with a few pixels changed by 1: the int8 model cannot separate them, and no cosine
+    # shows it.
     rng = np.random.default_rng(5)
     pixels = np.repeat(rng.integers(100, 120, (1, 12, 12, 3)), count, axis=0)
     pixels += rng.random(pixels.shape) < np.linspace(0, 0.2, count).reshape(-1, 1, 1, 1)
@@ -274,7 +281,7 @@ def test_calibrate_says_what_build_refuses(tcc, home, method, count):
     words_of_it = "(the|its) correlation (of `found` )?with the fp32 model"
     assert few or re.search(words_of_it, refused.err)
     assert re.search(f"`build` will refuse this int8 model: .*{words_of_it}", outcome.err)
-    # Whoever gives the bound up is told of none.
+    # Without the bound there is no warning.
     text = (home / "net.yaml").read_text()
     (home / "net.yaml").write_text(f"{text}accuracy: {{min_correlation: 0}}\n")
     stderr_text = tcc("calibrate", *args, "-o", "c.json").err

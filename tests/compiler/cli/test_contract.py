@@ -1,4 +1,4 @@
-"""The input contract from a spec to every target: what becomes of an image's values."""
+"""The input contract from a spec to every target: how image values are converted."""
 
 import json
 import subprocess
@@ -11,8 +11,8 @@ TARGET_ARGS = ("--target", "onnxruntime,host,tflite", "-q")
 
 
 @pytest.fixture
-def own(home):
-    """A spec that divides an image by its own maximum."""
+def max_scale_folder(home):
+    """The working folder with a spec that divides an image by its maximum."""
     text = (home / "tiny.yaml").read_text()
     text = text.replace("mode: stretch}", "mode: stretch}, scale: max, mean: [0.25], std: [0.5]")
     (home / "tiny.yaml").write_text(text)
@@ -25,13 +25,13 @@ def run_raw(tcc, bundle, *paths):
     return [image["outputs"]["logits"]["raw"] for image in outcome.document["images"]]
 
 
-def test_an_image_as_bright_as_it_likes_gives_the_same_on_every_target(tcc, own):
+def test_brightness_does_not_matter_with_scale_max(tcc, max_scale_folder):
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     dark = np.random.default_rng(3).integers(0, 60, (8, 8, 3), np.uint8)
     for name, factor in (("dark", 1), ("bright", 4), ("black", 0)):
-        Image.fromarray(dark * factor).save(own / f"{name}.png")
+        Image.fromarray(dark * factor).save(max_scale_folder / f"{name}.png")
     assert tcc("build", "tiny.yaml", *TARGET_ARGS).code == 0
-    bundles = [own / f"build/tiny-{t}-fp32" for t in ("onnxruntime", "host", "tflite")]
+    bundles = [max_scale_folder / f"build/tiny-{t}-fp32" for t in ("onnxruntime", "host", "tflite")]
     for bundle in bundles:
         dark_logits, bright_logits, black = run_raw(
             tcc, bundle, "dark.png", "bright.png", "black.png"
@@ -45,14 +45,12 @@ def test_an_image_as_bright_as_it_likes_gives_the_same_on_every_target(tcc, own)
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
-def test_its_integer_program_takes_floats_and_gives_its_goldens_to_the_bit(
-    tcc, own, images, target
-):
+def test_int8_with_scale_max_takes_floats_and_is_bit_exact(tcc, max_scale_folder, images, target):
     if target == "tflite":
         pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     args = ("--target", target, "--precision", "int8", "--data", images, "-q")
     assert tcc("build", "tiny.yaml", *args, "--floor", "min_cosine=0").code == 0
-    bundle = own / f"build/tiny-{target}-int8"
+    bundle = max_scale_folder / f"build/tiny-{target}-int8"
     input_json = json.loads((bundle / "manifest.json").read_text())["input"]
     assert input_json["dtype"] == "float32"
     assert input_json["preprocess"]["scale"] == "max"
@@ -66,8 +64,8 @@ def test_its_integer_program_takes_floats_and_gives_its_goldens_to_the_bit(
     ("scale", "label"),
     [("7", "this is 7"), ("min", "this is 'min'"), ("1/255", "this is 0.0039")],
 )
-def test_what_scale_can_be(tcc, own, scale, label):
-    spec = own / "tiny.yaml"
+def test_invalid_scale_is_refused(tcc, max_scale_folder, scale, label):
+    spec = max_scale_folder / "tiny.yaml"
     spec.write_text(spec.read_text().replace("scale: max", f"scale: {scale}"))
     outcome = tcc("check", "tiny.yaml")
     assert outcome.code == 2
@@ -76,11 +74,13 @@ def test_what_scale_can_be(tcc, own, scale, label):
     assert label in outcome.err
 
 
-def test_255_is_the_default_and_changes_no_manifest(tcc, own):
-    spec = own / "tiny.yaml"
+def test_255_is_the_default_and_changes_no_manifest(tcc, max_scale_folder):
+    spec = max_scale_folder / "tiny.yaml"
     spec.write_text(spec.read_text().replace("scale: max", "scale: 255"))
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
-    manifest_json = json.loads((own / "build/tiny-onnxruntime-fp32/manifest.json").read_text())
+    manifest_json = json.loads(
+        (max_scale_folder / "build/tiny-onnxruntime-fp32/manifest.json").read_text()
+    )
     assert "scale" not in manifest_json["input"]["preprocess"]
 
 
@@ -100,7 +100,7 @@ error[E0706]: the image is 8x9 pixels, but the network takes 8x8
 """
 
 
-def test_sizes_are_refused_in_the_same_words_with_the_users_file_on_every_target(tcc, home):
+def test_wrong_image_sizes_give_the_same_error_on_every_target(tcc, home):
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     spec = home / "tiny.yaml"
     spec.write_text(spec.read_text().replace("{resize: {size: [8, 8], mode: stretch}}", "{}"))
@@ -127,7 +127,7 @@ def test_sizes_are_refused_in_the_same_words_with_the_users_file_on_every_target
     assert (completed.returncode, completed.stdout, completed.stderr) == (2, "", expected_stderr)
 
 
-def test_what_is_skipped_or_lost_is_said_by_every_command(tcc, home, built, images):
+def test_every_command_reports_skipped_and_reduced_images(tcc, home, built, images):
     picture = Image.effect_mandelbrot((20, 10), (-2, -1, 1, 1), 20).convert("RGB")
     picture.save(images / "cat/moving.gif")
     clear = picture.convert("RGBA")
@@ -143,7 +143,7 @@ def test_what_is_skipped_or_lost_is_said_by_every_command(tcc, home, built, imag
         assert f"  --> {images}/cat/clear.png\n" in outcome.err
 
 
-def test_a_folder_of_gifs_alone(tcc, home, built):
+def test_folder_with_only_gif_files_is_refused(tcc, home, built):
     (home / "set").mkdir()
     Image.new("RGB", (8, 8)).save(home / "set/a.gif")
     for args in (("run", built, "set"), ("eval", built, "--data", "set")):
@@ -155,7 +155,7 @@ def test_a_folder_of_gifs_alone(tcc, home, built):
         )
 
 
-def test_a_spec_without_preprocess_is_warned_of_and_the_message_has_the_line(tcc, home, picture):
+def test_missing_preprocess_warning_has_the_line_to_add(tcc, home, picture):
     text = (home / "tiny.yaml").read_text()
     line = "    preprocess: {resize: {size: [8, 8], mode: stretch}}\n"
     assert line in text
@@ -168,7 +168,7 @@ def test_a_spec_without_preprocess_is_warned_of_and_the_message_has_the_line(tcc
     outcome = tcc("run", "build/tiny-onnxruntime-fp32", picture)
     assert outcome.code == 2
     assert "error[E0625]: this network does not take an image" in outcome.err
-    # The very line that the message gives makes it take images.
+    # With the line from the message, the network accepts images.
     for stderr_text in (checked.err, outcome.err):
         advised = stderr_text.partition("add `")[2].partition("` under `image`")[0]
         assert advised.startswith("preprocess: {color: rgb, resize: {size: [8, 8]")
@@ -178,7 +178,7 @@ def test_a_spec_without_preprocess_is_warned_of_and_the_message_has_the_line(tcc
         assert tcc("run", "build/tiny-onnxruntime-fp32", picture).code == 0
 
 
-def test_tensors_of_another_form_are_not_advised_to_take_images(tcc, home, picture):
+def test_non_image_inputs_get_no_preprocess_warning(tcc, home, picture):
     text = (home / "tiny.yaml").read_text().replace("shape: [3, 8, 8]", "shape: [5, 8, 8]")
     text = text.replace("    preprocess: {resize: {size: [8, 8], mode: stretch}}\n", "")
     (home / "tiny.yaml").write_text(text.replace("tests: {params: 135}", ""))

@@ -1,4 +1,4 @@
-"""`tcc eval`: labelled images through a network or a bundle, and the figures of the counts."""
+"""`tcc eval`: labelled images through a network or a bundle, and its metrics."""
 
 import shutil
 import tracemalloc
@@ -30,7 +30,7 @@ def count_confusion(classes, pairs):
 
 class TestFigures:
     @given(PAIRS)
-    def test_are_those_of_the_definitions(self, case):
+    def test_metrics_match_their_definitions(self, case):
         classes, pairs = case
         scores = classification_metrics.compute_scores(count_confusion(classes, pairs))
         means = []
@@ -56,7 +56,7 @@ class TestFigures:
         assert scores.confusion == tuple(map(tuple, count_confusion(classes, pairs).tolist()))
 
     @given(st.integers(1, 400), st.data())
-    def test_the_interval_holds_the_accuracy(self, images, data):
+    def test_interval_contains_the_accuracy(self, images, data):
         correct = data.draw(st.integers(0, images))
         interval = classification_metrics.estimate_accuracy_interval(correct, images, 500, 3)
         assert 0 <= interval.low <= correct / images <= interval.high <= 1
@@ -64,7 +64,7 @@ class TestFigures:
             correct, images, 500, 3
         )
 
-    def test_the_interval_is_that_of_literal_resampling(self):
+    def test_interval_matches_literal_resampling(self):
         hits = np.repeat([1, 0], (70, 30))
         rng = np.random.default_rng(0)
         accuracies = [hits[rng.integers(0, 100, 100)].mean() for _ in range(4000)]
@@ -72,7 +72,7 @@ class TestFigures:
         interval = classification_metrics.estimate_accuracy_interval(70, 100, 4000, 1)
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.011)
 
-    def test_another_seed_draws_others(self):
+    def test_another_seed_gives_another_interval(self):
         first_interval, second_interval = (
             classification_metrics.estimate_accuracy_interval(611, 997, 50, seed) for seed in (0, 1)
         )
@@ -84,7 +84,7 @@ class TestFigures:
 
 @pytest.fixture
 def answers(monkeypatch, images):
-    """Make the artifact answer by the brightness of the first pixel: which class is how bright."""
+    """Make the artifact predict a class from the brightness of the first pixel."""
 
     def set_predictions(choose) -> None:
         def run(self, target, folder, pictures):
@@ -95,8 +95,8 @@ def answers(monkeypatch, images):
     return set_predictions
 
 
-def test_counts_what_each_image_is_taken_for(tcc, home, built, answers):
-    # the labels are cat, dog, owl; a picture's shade says what the artifact answers
+def test_confusion_matrix_counts_predictions(tcc, home, built, answers):
+    # the labels are cat, dog, owl; the shade of an image selects the prediction
     shades_by_label = {"cat": [0, 0, 1], "dog": [1, 1, 1, 0], "owl": [1]}
     for label, shades in shades_by_label.items():
         for number, shade in enumerate(shades):
@@ -117,14 +117,14 @@ def test_counts_what_each_image_is_taken_for(tcc, home, built, answers):
     assert (dog["support"], dog["predicted"]) == (4, 5)
     assert (document["bundle"], document["target"]) == (str(built), "onnxruntime")
     text = tcc("eval", built, "--data", "data").out
-    accuracy_line = "accuracy 62.50%, 5 of 8 images (95% confidence interval 24.49% to 91.48%)\n"
+    accuracy_line = "accuracy 62.50%, 5 of 8 images (95 % confidence interval 24.49% to 91.48%)\n"
     assert text.startswith(accuracy_line)
     assert "\nmacro average" in text
     assert "\ndog    1    3    0" in text
     assert tcc("eval", built, "--data", "data", "-q").out == accuracy_line
 
 
-def test_a_bundle_and_its_spec_do_alike(tcc, built, images):
+def test_bundle_and_spec_give_the_same_confusion_matrix(tcc, built, images):
     spec = tcc(*EVAL, images, "--json")
     assert spec.code == 0, spec.err
     assert "the weights are random (seed 0)" in spec.err
@@ -134,7 +134,7 @@ def test_a_bundle_and_its_spec_do_alike(tcc, built, images):
     assert sum(map(sum, artifact["confusion"])) == 24
 
 
-def test_an_integer_bundle(tcc, home, images):
+def test_int8_bundle_is_evaluated(tcc, home, images):
     build = ("build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--data", images, "-q")
     assert tcc(*build).code == 0
     document = tcc("eval", "build/tiny-onnxruntime-int8", "--data", images, "--json").document
@@ -144,7 +144,7 @@ def test_an_integer_bundle(tcc, home, images):
 
 @pytest.mark.parametrize("kind", ["images", "tensors"])
 @pytest.mark.parametrize("labels", [[0, 1, 2, 1], ["cat", "dog", "owl", "dog"]], ids=str)
-def test_arrays(tcc, home, built, kind, labels):
+def test_arrays_are_evaluated(tcc, home, built, kind, labels):
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 256, (4, 8, 8, 3), np.uint8)
     tensors = rng.normal(size=(4, 3, 8, 8)).astype(np.float32)
@@ -156,7 +156,7 @@ def test_arrays(tcc, home, built, kind, labels):
     assert [class_row["support"] for class_row in spec["classes"]] == [1, 2, 1]
 
 
-def test_an_interval_of_the_accuracy(tcc, images):
+def test_bootstrap_interval_is_reproducible(tcc, images):
     first_document, second_document = (
         tcc(*EVAL, images, "--bootstrap", 999, "--json").document for _ in range(2)
     )
@@ -165,18 +165,18 @@ def test_an_interval_of_the_accuracy(tcc, images):
     assert interval["low"] <= first_document["accuracy"] <= interval["high"]
     assert (interval["level"], interval["resamples"], interval["seed"]) == (0.95, 999, 0)
     args = (*EVAL, images, "--bootstrap", 999, "--bootstrap-seed", 7)
-    assert "(95% bootstrap interval " in tcc(*args).out
+    assert "(95 % bootstrap interval " in tcc(*args).out
     assert tcc(*args, "--json").document["interval"]["seed"] == 7
 
 
-def test_classes_without_names_are_indices(tcc, home, images):
+def test_classes_without_names_use_indices(tcc, home, images):
     (images / "cat").rename(images / "4")
     (images / "dog").rename(images / "0")
     document = tcc(*EVAL, images, "--set", "classes=13", "--json").document
     assert [class_row["support"] for class_row in document["classes"]][:5] == [12, 0, 0, 0, 12]
     assert document["classes"][4]["label"] == "4"
     text = tcc(*EVAL, images, "--set", "classes=13").out
-    assert "predicted class" in text  # pairs, as the matrix would be too wide
+    assert "predicted class" in text  # pairs, because the matrix would be too wide
     assert "columns:" not in text
 
 
@@ -198,7 +198,7 @@ def test_memory_does_not_grow_with_the_images(tcc, home, built, answers):
 
 
 class TestWhatIsWrong:
-    def test_images_without_labels(self, tcc, home, images, picture):
+    def test_images_without_labels_are_refused(self, tcc, home, images, picture):
         shutil.copy(picture, images / "loose.png")
         outcome = tcc(*EVAL, images)
         assert outcome.code == 2
@@ -207,14 +207,14 @@ class TestWhatIsWrong:
         assert "25 of 25; the first is" in outcome.err
         assert "a folder for each class" in outcome.err
 
-    def test_an_array_without_labels(self, tcc, home):
+    def test_array_without_labels_is_refused(self, tcc, home):
         np.savez("set.npz", images=np.zeros((2, 8, 8, 3), np.uint8))
         outcome = tcc(*EVAL, "set.npz")
         assert outcome.code == 2
         assert "error[E0714]" in outcome.err
         assert "--> set.npz" in outcome.err
 
-    def test_labels_that_the_network_does_not_have(self, tcc, images, built):
+    def test_unknown_labels_are_refused(self, tcc, images, built):
         (images / "cat").rename(images / "cow")
         (images / "dog").rename(images / "3")
         for model in ("tiny.yaml", built):
@@ -227,12 +227,12 @@ class TestWhatIsWrong:
             assert "12 images have this label" in outcome.err
             assert "help: its classes are cat, dog, owl" in outcome.err
 
-    def test_names_where_the_classes_have_none(self, tcc, images):
+    def test_names_are_refused_if_classes_have_only_indices(self, tcc, images):
         outcome = tcc(*EVAL, images, "--set", "classes=4")
         assert outcome.code == 2
         assert "use indices from 0 to 3 as labels" in outcome.err
 
-    def test_no_data(self, tcc, home):
+    def test_missing_data_is_refused(self, tcc, home):
         outcome = tcc("eval", "tiny.yaml")
         assert outcome.code == 2
         assert "error[E0616]: no images to evaluate on" in outcome.err
@@ -246,7 +246,7 @@ class TestWhatIsWrong:
             assert "cat/1.png" in outcome.err
             assert "dog/2.png" in outcome.err
 
-    def test_a_network_without_classes(self, tcc, home, images):
+    def test_network_without_classes_is_refused(self, tcc, home, images):
         text = (home / "tiny.yaml").read_text().replace("  logits:", "  logits: {from: map,")
         text = text.replace("map, {activation", "map, activation").replace(
             "  - relu\n", "  - {relu: {}, as: map}\n"
@@ -258,7 +258,7 @@ class TestWhatIsWrong:
         assert outcome.code == 2
         assert "error[E0716]: this network has no output with classes or decisions" in outcome.err
 
-    def test_outputs_that_are_not_finite(self, tcc, built, images, monkeypatch):
+    def test_infinite_outputs_are_refused(self, tcc, built, images, monkeypatch):
         def run(self, target, folder, pictures):
             return [{"logits": np.array([0, np.nan, 1], np.float32)} for _ in pictures]
 
@@ -268,21 +268,22 @@ class TestWhatIsWrong:
         assert "error[E0720]: with these weights, output `logits` is not finite" in outcome.err
         assert ".png" in outcome.err
 
-    def test_tensors_of_another_shape(self, tcc, home):
+    def test_tensors_of_another_shape_are_refused(self, tcc, home):
         np.savez("set.npz", tensors=np.zeros((2, 3, 9, 9), np.float32), labels=[0, 1])
         outcome = tcc(*EVAL, "set.npz")
         assert outcome.code == 2
         assert "E0713" in outcome.err
 
-    @pytest.mark.parametrize("words", [("--seed", "1"), ("--set", "width=5")], ids=str)
-    def test_a_bundle_takes_no_option_of_specs(self, tcc, built, images, words):
-        outcome = tcc("eval", built, "--data", images, *words)
+    @pytest.mark.parametrize("options", [("--seed", "1"), ("--set", "width=5")], ids=str)
+    def test_spec_options_are_refused_for_a_bundle(self, tcc, built, images, options):
+        outcome = tcc("eval", built, "--data", images, *options)
         assert outcome.code == 2
         assert (
-            f"`{words[0]}` has no effect: it is for specs, and the input is a bundle" in outcome.err
+            f"`{options[0]}` has no effect: it is for specs, and the input is a bundle"
+            in outcome.err
         )
 
-    def test_a_damaged_bundle(self, tcc, built, images):
+    def test_damaged_bundle_is_refused(self, tcc, built, images):
         (built / "model/model.onnx").write_bytes(b"")
         outcome = tcc("eval", built, "--data", images)
         assert outcome.code == 2

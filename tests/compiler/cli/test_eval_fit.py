@@ -1,4 +1,4 @@
-"""`tcc eval --fit`, and what reads outputs by it afterwards; single decisions; several networks."""
+"""`tcc eval --fit` and the commands that use its result; single decisions; several networks."""
 
 import json
 import math
@@ -14,7 +14,7 @@ LABELS = ("cat", "dog", "owl")
 
 
 def draw(folder, shades):
-    """Write an image for each shade of each class, each in a shape of its own."""
+    """Write an image for each shade of each class. Images differ by number and class."""
     for label, values in shades.items():
         for number, shade in enumerate(values):
             path = folder / label / f"{number}.png"
@@ -26,13 +26,13 @@ def draw(folder, shades):
 
 @pytest.fixture
 def answers(monkeypatch):
-    """Make the artifact answer by the first pixel's shade: so large is the output of `compute_owl_logits`."""
+    """Make the artifact compute its outputs from the shade of the first pixel."""
 
     def set_logits(row, name="logits"):
         def run(self, folder, source, pictures):
             return [{name: np.float32(row(int(p[0, 0, 0])))} for p in pictures]
 
-        # Not the backend, which would become a runner of images: `isinstance` remembers that.
+        # Not the backend: it would become an image runner, and `isinstance` caches that.
         monkeypatch.setattr(Device, "run", run)
 
     return set_logits
@@ -40,7 +40,7 @@ def answers(monkeypatch):
 
 @pytest.fixture
 def splits(home):
-    # of owls 40 and 60 and 80, of others 10 to 50: in `val` the best place is between 30 and 40
+    # owls have shades 40, 60, 80, others 10 to 50: in `val` the best threshold is between 30 and 40
     draw(home / "set/val", {"cat": [10, 20], "dog": [30, 50], "owl": [40, 60, 80]})
     draw(home / "set/test", {"cat": [12, 33], "dog": [52], "owl": [34, 36, 70]})
     return home / "set"
@@ -50,7 +50,7 @@ def compute_owl_logits(shade):
     return [1.0, 0.0, shade / 10]
 
 
-def test_fits_on_one_split_and_judges_by_the_other(tcc, built, splits, answers, home):
+def test_fit_uses_one_split_and_evaluates_on_the_other(tcc, built, splits, answers, home):
     answers(compute_owl_logits)
     files_before = {
         p: p.read_bytes() for p in built.rglob("*") if p.is_file() and p.name != "manifest.json"
@@ -81,12 +81,12 @@ def test_fits_on_one_split_and_judges_by_the_other(tcc, built, splits, answers, 
 
 
 def compute_owl_log_odds(point, shade):
-    """The log-odds of `compute_owl_logits` at a shade."""
+    """Return the log-odds of `compute_owl_logits` for a shade."""
     t = point["temperature"]
     return shade / 10 / t - math.log(math.exp(1 / t) + 1)
 
 
-def test_verify_and_run_follow_what_is_stored(tcc, built, splits, picture):
+def test_verify_and_run_use_the_stored_operating_point(tcc, built, splits, picture):
     plain_output = tcc("run", built, picture, "--json").document["images"][0]["outputs"]["logits"]
     fit = ("eval", built, "--data", splits, "--fit", "--positive", "dog", "--sensitivity", "0.95",
            "--confidence", 0)  # fmt: skip
@@ -109,14 +109,14 @@ def test_verify_and_run_follow_what_is_stored(tcc, built, splits, picture):
 
 
 def compute_shy_owl_logits(shade):
-    """Without a threshold an owl from shade 51 on: of 40, 60 and 80 two are detected."""
+    """Without a threshold, shades from 51 are owls: two of 40, 60 and 80 are detected."""
     return [5.0, 0.0, shade / 10]
 
 
 FIT_OWL = ("--fit", "--positive", "OWL", "--json", "--confidence", 0, "--sensitivity")
 
 
-def test_the_sensitivity_that_is_asked_for_and_never_less_than_without(tcc, built, splits, answers):
+def test_sensitivity_is_reached_and_never_below_the_default(tcc, built, splits, answers):
     answers(compute_shy_owl_logits)
     args = ("eval", built, "--data", splits, *FIT_OWL)
     for min_sensitivity, between in (
@@ -136,9 +136,7 @@ def compute_shy_log_odds(point, shade):
     return shade / 10 / t - math.log(math.exp(5 / t) + 1)
 
 
-def test_a_target_that_is_missed_is_a_warning_and_stays_with_the_bundle(
-    tcc, built, splits, answers, picture
-):
+def test_missed_sensitivity_is_a_warning_kept_in_the_bundle(tcc, built, splits, answers, picture):
     answers(compute_owl_logits)
     outcome = tcc("eval", built, "--data", splits, *FIT_OWL, 0.95, "-q")
     assert outcome.code == 0
@@ -146,7 +144,7 @@ def test_a_target_that_is_missed_is_a_warning_and_stays_with_the_bundle(
         outcome.err
     )
     assert "2 of 3 images are detected, a sensitivity of 0.6667" in outcome.err
-    # 0.95^59 is the first power below 0.05; with one missed it takes 93.
+    # 0.95^59 is the first power below 0.05; with one missed image, 93 are needed.
     assert "you need 59 images of `owl`, all detected, or 93 if 1 are missed." in outcome.err
     document = outcome.document
     assert document["warnings"][0]["code"] == "W0681"
@@ -164,9 +162,7 @@ def test_a_target_that_is_missed_is_a_warning_and_stays_with_the_bundle(
     assert "W0681" in second_outcome.err
 
 
-def test_a_target_that_is_missed_is_an_error_if_strict_and_nothing_is_stored(
-    tcc, built, splits, answers
-):
+def test_missed_sensitivity_is_an_error_with_strict(tcc, built, splits, answers):
     answers(compute_owl_logits)
     manifest_before = (built / "manifest.json").read_bytes()
     outcome = tcc("eval", built, "--data", splits, *FIT_OWL, 0.95, "--strict")
@@ -176,7 +172,7 @@ def test_a_target_that_is_missed_is_an_error_if_strict_and_nothing_is_stored(
     assert (built / "manifest.json").read_bytes() == manifest_before
 
 
-def test_strict_is_for_what_is_fitted(tcc, built, splits, answers):
+def test_strict_needs_fitted_values(tcc, built, splits, answers):
     answers(compute_owl_logits)
     outcome = tcc("eval", built, "--data", splits, "--strict")
     assert outcome.code == 2
@@ -187,7 +183,7 @@ def test_strict_is_for_what_is_fitted(tcc, built, splits, answers):
     assert "error[W0681]" in second_outcome.err
 
 
-def test_a_target_that_is_shown_warns_of_nothing(tcc, built, home, answers, picture):
+def test_confirmed_sensitivity_gives_no_warning(tcc, built, home, answers, picture):
     draw(home / "set/val", {"cat": [0, 1], "owl": [90, 91]})
     draw(home / "set/test", {"cat": [2, 3], "owl": range(60, 74)})
     answers(compute_owl_logits)
@@ -200,8 +196,9 @@ def test_a_target_that_is_shown_warns_of_nothing(tcc, built, home, answers, pict
     assert "asked for" not in tcc("run", built, picture).err
 
 
-def test_the_largest_output_stays_where_no_threshold_does_as_well(tcc, built, splits, answers):
-    # Owls beside two near classes have smaller log-odds than others beside one, whichever is larger.
+def test_largest_output_decides_if_no_threshold_is_as_good(tcc, built, splits, answers):
+    # Owls near two other classes have smaller log-odds than others near one class, whichever output
+    # is largest.
     values = {40: [3.95, 3.95, 4], 60: [3.95, 3.95, 4], 80: [0, 0, 4],
               10: [4.1, -9, 4], 20: [4.1, -9, 4], 30: [-9, 4.1, 4], 50: [0, 0, 0.5]}  # fmt: skip
     answers(lambda shade: values.get(shade, [0, 0, 1]))
@@ -212,8 +209,8 @@ def test_the_largest_output_stays_where_no_threshold_does_as_well(tcc, built, sp
     assert "no threshold for `owl` is stored" in outcome.err
 
 
-def test_a_temperature_that_raises_the_log_loss_is_said(tcc, built, home, answers):
-    # Surer on `val`, where all but one are right, than `test` deserves.
+def test_temperature_that_raises_the_log_loss_is_reported(tcc, built, home, answers):
+    # More confident on `val`, where all but one answer are right, than is right for `test`.
     draw(home / "set/val", {"cat": [1, 2, 3, 4, 5, 6], "owl": [80, 81, 82, 83, 84, 9]})
     draw(home / "set/test", {"cat": [85, 86, 11], "owl": [12, 13, 88]})
     answers(lambda shade: [1.0, 0.0, 1 + (shade - 50) / 100])
@@ -226,7 +223,7 @@ def test_a_temperature_that_raises_the_log_loss_is_said(tcc, built, home, answer
     assert "warning[W0682]: the temperature" in outcome.err
 
 
-def test_integers_carry_what_was_fitted_in_floats_or_have_their_own(tcc, home, built, splits):
+def test_int8_bundle_carries_float_values_or_is_fitted(tcc, home, built, splits):
     val_images = splits / "val"
     build = ("build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--data", val_images, "-q",
              "--allow-few")  # fmt: skip
@@ -256,7 +253,7 @@ def test_integers_carry_what_was_fitted_in_floats_or_have_their_own(tcc, home, b
     assert f"stored in {int8_bundle}" in fresh.out
 
 
-def test_judging_by_what_was_fitted_to_is_said_loudly(tcc, built, splits, answers):
+def test_evaluation_on_the_fit_images_is_reported(tcc, built, splits, answers):
     answers(compute_owl_logits)
     assert tcc("eval", built, "--data", splits, "--fit", "-q").code == 0
     outcome = tcc("eval", built, "--data", splits / "val", "-q")
@@ -264,7 +261,7 @@ def test_judging_by_what_was_fitted_to_is_said_loudly(tcc, built, splits, answer
     assert "temperature and thresholds were fitted to the images in" in outcome.err
 
 
-def test_all_right_has_no_temperature(tcc, built, home, answers):
+def test_perfect_predictions_keep_temperature_1(tcc, built, home, answers):
     draw(home / "set/val", {"cat": [0, 1], "owl": [90, 91]})
     draw(home / "set/test", {"cat": [2], "owl": [92]})
     answers(compute_owl_logits)
@@ -273,7 +270,7 @@ def test_all_right_has_no_temperature(tcc, built, home, answers):
     assert "temperature 1 (no other temperature lowers the log loss)" in outcome.out
 
 
-def test_one_class_alone_has_nothing_to_be_fitted(tcc, built, home, answers):
+def test_fit_on_one_class_is_refused(tcc, built, home, answers):
     draw(home / "set/val", {"cat": [10, 20]})
     draw(home / "set/test", {"cat": [12], "owl": [92]})
     answers(compute_owl_logits)
@@ -282,7 +279,7 @@ def test_one_class_alone_has_nothing_to_be_fitted(tcc, built, home, answers):
     assert "error[E1263]: all of these images have the class `cat`" in outcome.err
 
 
-def test_programs_that_do_not_follow_what_is_fitted_are_named(capsys):
+def test_programs_without_operating_points_are_reported(capsys):
     from tcc.compiler.driver.evaluation_run import report_programs
     from tcc.compiler.ir.backend import OperatingPointReader
     from tcc.compiler.support.console import Report
@@ -313,7 +310,7 @@ class TestSingleDecision:
 
         return make
 
-    def test_is_two_classes(self, tcc, home, single, answers):
+    def test_single_decision_is_evaluated_as_two_classes(self, tcc, home, single, answers):
         bundle = single(", labels: [sick]")
         answers(lambda shade: [shade - 40.0], "sick")
         draw(home / "set", {"well": [10, 20, 40], "other": [50], "SICK": [39, 60, 61, 62]})
@@ -326,11 +323,11 @@ class TestSingleDecision:
         no, yes = document["classes"]
         assert (yes["sensitivity"], yes["specificity"]) == (3 / 4, 2 / 4)
         assert (no["sensitivity"], no["specificity"]) == (2 / 4, 3 / 4)
-        # of 16 pairs, 39 loses to 40 and 50 alone
+        # of 16 pairs, 39 is below only 40 and 50
         assert yes["auc"] == no["auc"] == 14 / 16
         assert document["accuracy"] == 5 / 8
 
-    def test_has_a_threshold_that_is_followed(self, tcc, home, single, answers):
+    def test_threshold_of_a_single_decision_is_used(self, tcc, home, single, answers):
         bundle = single("")
         answers(lambda shade: [shade / 10], "sick")
         draw(home / "set/val", {"0": [10, 20, 50], "1": [30, 60, 70]})
@@ -342,7 +339,7 @@ class TestSingleDecision:
         assert point["thresholds"] == [pytest.approx(2.5 / point["temperature"])]
         assert tcc("show", bundle).code == 0
 
-    def test_labels_have_to_say_what_it_is(self, tcc, home, single):
+    def test_missing_label_of_the_decision_is_refused(self, tcc, home, single):
         bundle = single(", labels: [sick]")
         draw(home / "set", {"well": [10], "sikc": [60]})
         outcome = tcc("eval", bundle, "--data", "set")
@@ -354,7 +351,7 @@ class TestSingleDecision:
         assert "labels: sikc, well" in outcome.err
 
 
-def test_decisions_each_have_figures_and_thresholds(tcc, home, answers):
+def test_each_decision_has_metrics_and_a_threshold(tcc, home, answers):
     text = (home / "tiny.yaml").read_text()
     (home / "tiny.yaml").write_text(text.replace("activation: softmax", "activation: sigmoid"))
     assert tcc("build", "tiny.yaml", "--target", "ort", "-q").code == 0
@@ -364,7 +361,7 @@ def test_decisions_each_have_figures_and_thresholds(tcc, home, answers):
     draw(home / "set/test", {"cat": [11], "dog": [31], "owl": [61]})
     plain_document = tcc("eval", bundle, "--data", "set", "--json").document
     assert plain_document["confusion"] is None
-    assert plain_document["correct"] == 2  # of the dog nothing is said
+    assert plain_document["correct"] == 2  # no decision is positive for the dog
     assert [class_row["predicted"] for class_row in plain_document["classes"]] == [1, 0, 1]
     outcome = tcc("eval", bundle, "--data", "set", "--fit", "--json")
     assert outcome.code == 0, outcome.err
@@ -373,7 +370,7 @@ def test_decisions_each_have_figures_and_thresholds(tcc, home, answers):
     assert "decision: " in tcc("run", bundle, "set/test/dog/0.png").out
 
 
-def test_labels_name_all_decisions_that_hold(tcc, home, answers):
+def test_labels_name_all_positive_decisions(tcc, home, answers):
     text = (home / "tiny.yaml").read_text()
     (home / "tiny.yaml").write_text(text.replace("activation: softmax", "activation: sigmoid"))
     assert tcc("build", "tiny.yaml", "--target", "ort", "-q").code == 0
@@ -394,7 +391,7 @@ def test_labels_name_all_decisions_that_hold(tcc, home, answers):
 
 
 class TestSeveral:
-    def test_in_a_table(self, tcc, home, built, images):
+    def test_several_networks_are_compared_in_a_table(self, tcc, home, built, images):
         args = ("eval", "tiny.yaml", built, "--data", images)
         document = tcc(*args, "--json").document
         assert [network["accuracy"] for network in document["networks"]] == [
@@ -409,22 +406,22 @@ class TestSeveral:
             True,
         )
         text = tcc(*args).out
-        assert text.startswith("24 images, 95% confidence intervals\n")
+        assert text.startswith("24 images, 95 % confidence intervals\n")
         assert "McNemar's test" in text
 
-    def test_what_is_doubtful_about_both_is_said_once(self, tcc, built, images):
+    def test_common_warnings_are_reported_once(self, tcc, built, images):
         outcome = tcc("eval", built, built, "--data", images)
         assert outcome.code == 0, outcome.err
         assert outcome.err.count("warning: the weights are random (seed 0)") == 1
 
-    def test_options_for_one(self, tcc, built, images):
+    def test_options_for_one_network_are_refused_for_several(self, tcc, built, images):
         outcome = tcc("eval", built, built, "--data", images, "--carry", built)
         assert outcome.code == 2
         assert "`--carry` has no effect: it is for one network" in outcome.err
 
 
 class TestWhatIsWrong:
-    def test_one_image_on_both_sides_whatever_its_file(self, tcc, built, splits, answers):
+    def test_image_in_both_splits_is_refused(self, tcc, built, splits, answers):
         answers(compute_owl_logits)
         manifest_before = (built / "manifest.json").read_bytes()
         Image.open(splits / "val/owl/1.png").save(splits / "test/owl/copy.bmp")
@@ -435,7 +432,7 @@ class TestWhatIsWrong:
         assert (built / "manifest.json").read_bytes() == manifest_before
 
     @pytest.mark.parametrize(
-        ("words", "code", "said"),
+        ("options", "code", "message"),
         [
             (("--fit", "--positive", "ow"), "E1262", "did you mean `owl`?"),
             (
@@ -452,24 +449,24 @@ class TestWhatIsWrong:
             ),
         ],
     )
-    def test_options(self, tcc, built, splits, answers, words, code, said):
+    def test_wrong_options_are_refused(self, tcc, built, splits, answers, options, code, message):
         answers(compute_owl_logits)
-        outcome = tcc("eval", built, "--data", splits, *words)
+        outcome = tcc("eval", built, "--data", splits, *options)
         assert outcome.code == 2
         assert f"error[{code}]" in outcome.err
-        assert said in outcome.err
+        assert message in outcome.err
 
-    def test_a_spec_stores_nothing(self, tcc, splits):
+    def test_fit_on_a_spec_is_refused(self, tcc, splits):
         outcome = tcc("eval", "tiny.yaml", "--data", splits, "--fit")
         assert outcome.code == 2
         assert "`--fit` has no effect: it is for bundles, and the input is a spec" in outcome.err
 
-    def test_no_splits(self, tcc, built, images):
+    def test_fit_without_splits_is_refused(self, tcc, built, images):
         outcome = tcc("eval", built, "--data", images, "--fit")
         assert outcome.code == 2
         assert "error[E1260]" in outcome.err
 
-    def test_a_network_that_guesses(self, tcc, built, splits, answers):
+    def test_network_without_predictive_value_is_refused(self, tcc, built, splits, answers):
         answers(lambda shade: [0, 0, 0])
         outcome = tcc("eval", built, "--data", splits, "--fit", "--positive", "owl")
         assert outcome.code == 2
@@ -478,7 +475,7 @@ class TestWhatIsWrong:
         )
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             ({"temperature": 0.0}, "expected `float` >= 0.001"),
             ({"temperature": 1e9}, "expected `float` <= 1000.0"),
@@ -489,7 +486,7 @@ class TestWhatIsWrong:
             ({"target": 0.5}, "`owl` is evaluated against another target"),
         ],
     )
-    def test_a_forged_point(self, tcc, built, splits, answers, change, said):
+    def test_forged_operating_point_is_refused(self, tcc, built, splits, answers, change, message):
         from tcc.compiler.support.json_records import seal
 
         answers(compute_owl_logits)
@@ -501,4 +498,4 @@ class TestWhatIsWrong:
         outcome = tcc("verify", built)
         assert outcome.code == 2
         assert "error[E0621]" in outcome.err
-        assert said in outcome.err
+        assert message in outcome.err

@@ -1,4 +1,4 @@
-"""`tcc import`."""
+"""`tcc import` for ONNX files."""
 
 import json
 import os
@@ -58,7 +58,7 @@ tests:
 
 @pytest.fixture(autouse=True)
 def quick(request, monkeypatch):
-    """Take files in without child processes, which have tests of their own."""
+    """Import without child processes, which have their own tests."""
     if "process" not in request.fixturenames:
         monkeypatch.setattr(sandbox, "clean", check_and_simplify)
         monkeypatch.setattr(sandbox, "run_model", run_feeds)
@@ -66,7 +66,7 @@ def quick(request, monkeypatch):
 
 @pytest.fixture
 def net(home):
-    """A foreign ONNX file in the working folder."""
+    """A third-party ONNX file in the working folder."""
     from tcc.compiler.data.weights import initialize_random
     from tcc.compiler.frontend.spec import load
 
@@ -75,7 +75,7 @@ def net(home):
     return "net.onnx"
 
 
-def test_writes_a_spec_and_weights(tcc, home, net):
+def test_import_writes_a_spec_and_weights(tcc, home, net):
     outcome = tcc("import", net)
     assert (outcome.code, outcome.out) == (0, TABLE)
     assert (home / "net.yaml").read_text() == SPEC
@@ -87,15 +87,15 @@ def test_writes_a_spec_and_weights(tcc, home, net):
     assert "on random inputs, the outputs of the spec and the file differ by at most" in outcome.err
 
 
-def test_in_a_process_of_its_own(process, home, net):
+def test_import_in_a_separate_process(process, home, net):
     outcome = process("import", net)
     assert (outcome.code, outcome.out) == (0, TABLE)
     assert (home / "net.yaml").read_text() == SPEC
 
 
 @pytest.mark.slow
-def test_with_little_address_space(process, home, net):
-    """As on a shared machine; what is needed grows with the file."""
+def test_import_with_limited_address_space(process, home, net):
+    """As on a shared machine. The required memory grows with the file."""
 
     def limited():
         resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20))
@@ -105,8 +105,8 @@ def test_with_little_address_space(process, home, net):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("coerced", ["0", "1"])
-def test_names_in_any_alphabet(process, home, net, coerced):
-    """In the C locale as well, with the folder of temporary files called so too."""
+def test_file_names_in_any_alphabet(process, home, net, coerced):
+    """Also in the C locale, and with such a name for the folder of temporary files."""
     folder = home / "\u017c\u00f3\u0142\u0107"
     folder.mkdir()
     (home / net).rename(folder / "\u0144.onnx")
@@ -117,14 +117,14 @@ def test_names_in_any_alphabet(process, home, net, coerced):
     assert "doc: Imported from" in (folder / "\u0105.yaml").read_text(encoding="utf-8")
 
 
-def test_a_pipe_is_refused_at_once(process, home):
+def test_pipe_is_refused_immediately(process, home):
     os.mkfifo(home / "pipe.onnx")
     outcome = process("import", "pipe.onnx", timeout=300)
     assert outcome.code == 2
     assert "error[E0901]: cannot read the model: it is a pipe, not a file" in outcome.err
 
 
-def test_the_result_checks_and_builds(tcc, home, net):
+def test_imported_spec_checks_and_builds(tcc, home, net):
     labels = ("--labels", "cat,dog,big owl")
     assert tcc("import", net, *WITH_HINTS, *labels, "--name", "cats").code == 0
     checked = tcc("check", "net.yaml", "--json").document
@@ -144,7 +144,7 @@ def test_the_result_checks_and_builds(tcc, home, net):
     }
 
 
-def test_values_divided_by_their_own_maximum(tcc, home, net):
+def test_scale_max_is_written_to_the_spec(tcc, home, net):
     assert tcc("import", net, "--scale", "max").code == 0
     assert "scale: max" in (home / "net.yaml").read_text()
     outcome = tcc("import", net, "--scale", "127")
@@ -152,7 +152,7 @@ def test_values_divided_by_their_own_maximum(tcc, home, net):
     assert "'127' is not one of '255', 'max'" in outcome.err
 
 
-def test_as_json(tcc, net):
+def test_import_as_json(tcc, net):
     outcome = tcc("import", net, *WITH_HINTS, "--json")
     document = outcome.document
     assert document["output"] == "net.yaml"
@@ -169,7 +169,7 @@ def test_as_json(tcc, net):
     assert "warning" not in outcome.err
 
 
-def test_what_is_doubtful_about_the_users_words_is_said(tcc, net):
+def test_doubtful_preprocessing_options_are_reported(tcc, net):
     args = ("--color", "rgb", "--mean", "124,0.5,0.5")
     outcome = tcc("import", net, *args, "--json")
     assert [w["kind"] for w in outcome.document["warnings"]] == ["pixel-statistics"]
@@ -177,7 +177,7 @@ def test_what_is_doubtful_about_the_users_words_is_said(tcc, net):
     assert f"{message}  --> net.yaml\n" in outcome.err
 
 
-def test_what_is_doubtful_about_the_network_is_its_own(tcc, home, net):
+def test_doubtful_layers_of_the_file_are_allowed_in_the_spec(tcc, home, net):
     model = onnx.load(net)
     twice = onnx.helper.make_node("Relu", [model.graph.node[2].output[0]], ["twice"])
     model.graph.node.insert(3, twice)
@@ -189,31 +189,31 @@ def test_what_is_doubtful_about_the_network_is_its_own(tcc, home, net):
     assert tcc("check", "net2.yaml", "--strict").code == 0
 
 
-def test_quiet_is_the_paths_and_the_warning(tcc, net):
+def test_quiet_prints_the_paths_and_the_warning(tcc, net):
     outcome = tcc("import", net, "-q", "-o", "new/made.yaml")
     assert (outcome.code, outcome.out, outcome.err) == (
         0, "new/made.yaml\nnew/weights.safetensors\n", CAUTION
     )  # fmt: skip
 
 
-def test_the_same_bytes_every_time(tcc, home, net):
+def test_import_is_reproducible(tcc, home, net):
     for name in "ab":
         assert tcc("import", net, "-o", f"{name}/net.yaml", "-q").code == 0
     for file in ("net.yaml", "weights.safetensors"):
         assert (home / "a" / file).read_bytes() == (home / "b" / file).read_bytes()
 
 
-@pytest.mark.parametrize("taken", ["net.yaml", "weights.safetensors"])
-def test_replaces_nothing(tcc, home, net, taken):
-    (home / taken).write_text("mine")
+@pytest.mark.parametrize("existing_file", ["net.yaml", "weights.safetensors"])
+def test_import_replaces_no_file(tcc, home, net, existing_file):
+    (home / existing_file).write_text("mine")
     outcome = tcc("import", net)
     assert outcome.code == 2
     assert "error[E0602]: cannot replace this: it already exists" in outcome.err
-    assert (home / taken).read_text() == "mine"
+    assert (home / existing_file).read_text() == "mine"
     assert len([*home.iterdir()]) == 3
 
 
-def test_a_refusal_writes_nothing(tcc, home, net):
+def test_unsupported_network_writes_nothing(tcc, home, net):
     model = onnx.load(net)
     model.graph.node[2].op_type = "Elu"
     onnx.save(model, net)
@@ -227,7 +227,7 @@ def test_a_refusal_writes_nothing(tcc, home, net):
     assert {path.name for path in home.iterdir()} == {"net.onnx", "tiny.yaml"}
 
 
-def test_a_network_that_scales_its_input_says_so(tcc, net):
+def test_network_that_scales_its_input_is_reported(tcc, net):
     model = onnx.load(net)
     half = onnx.numpy_helper.from_array(np.float32(0.5), "half")
     model.graph.initializer.append(half)
@@ -254,16 +254,16 @@ def test_missing_libraries_are_named(tcc, net, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
         (("--name", "a b"), "error[E0601]: this is not a valid name of a network"),
         (
             ("--labels", "a,,b"),
-            "error[E0601]: `--labels` takes a comma-separated list without empty or repeated words",
+            "error[E0601]: `--labels` has an empty or repeated word",
         ),
         (
             ("--labels", "a,b,a"),
-            "error[E0601]: `--labels` takes a comma-separated list without empty or repeated words",
+            "error[E0601]: `--labels` has an empty or repeated word",
         ),
         (("--labels", "a,b"), "error[E0906]: the number of labels must be the number of classes"),
         (("--mean", "a"), "error[E0601]: `--mean` takes numbers, separated by commas"),
@@ -280,15 +280,15 @@ def test_missing_libraries_are_named(tcc, net, monkeypatch):
         (("--until", "nowhere"), "error[E0906]: no value of the file is called `nowhere`"),
     ],
 )
-def test_wrong_options(tcc, home, net, words, message):
-    outcome = tcc("import", net, *words)
+def test_wrong_options_are_refused(tcc, home, net, options, message):
+    outcome = tcc("import", net, *options)
     assert (outcome.code, outcome.err.splitlines()[0]) == (2, message)
     assert not (home / "net.yaml").exists()
 
 
 @pytest.fixture
 def long_net(home):
-    """An ONNX file whose spec has more than 64 KiB: its steps differ, so no `repeat` shortens it."""
+    """An ONNX file with a spec over 64 KiB. Its layers differ, so `repeat` cannot shorten it."""
     rows = [f"v{n + 1} = LeakyRelu <alpha = {(n + 1) / 4096}> (v{n})" for n in range(2500)]
     kind = "float[1, 3, 4, 4]"
     text = f'<ir_version: 10, opset_import: ["" : 18]> g ({kind} v0) => ({kind} v2500) {{ '
@@ -296,7 +296,7 @@ def long_net(home):
     return "long.onnx"
 
 
-def test_a_large_spec_is_written_as_json(tcc, home, long_net):
+def test_large_spec_is_written_as_json(tcc, home, long_net):
     outcome = tcc("import", long_net, "--flat", "--quiet")
     assert (outcome.code, outcome.out) == (0, "long.json\nweights.safetensors\n")
     assert len((home / "long.json").read_bytes()) > 65_536
@@ -304,7 +304,7 @@ def test_a_large_spec_is_written_as_json(tcc, home, long_net):
     assert tcc("check", "long.json", "--quiet").code == 0
 
 
-def test_a_large_spec_is_not_written_into_a_yaml_file(tcc, home, long_net):
+def test_large_spec_is_refused_as_yaml(tcc, home, long_net):
     outcome = tcc("import", long_net, "--flat", "-o", "mine.yaml")
     assert outcome.code == 2
     assert "this spec is too large for YAML: it has" in outcome.err
@@ -312,7 +312,7 @@ def test_a_large_spec_is_not_written_into_a_yaml_file(tcc, home, long_net):
     assert not list(home.glob("mine.*"))
 
 
-def test_json_is_written_where_the_name_asks_for_it(tcc, home, net):
+def test_json_file_name_gives_a_json_spec(tcc, home, net):
     assert tcc("import", net, "-o", "mine.json").code == 0
     assert json.loads((home / "mine.json").read_text())["graph"][2] == "relu"
     assert tcc("check", "mine.json", "--quiet").code == 0

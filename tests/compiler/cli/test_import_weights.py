@@ -1,4 +1,4 @@
-"""`tcc import --spec`: a checkpoint under the spec's names."""
+"""`tcc import --spec`: read a checkpoint with the layer names of a spec."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ ROLES = {"mean": "running_mean", "var": "running_var"}
 
 @pytest.fixture
 def tensors(home):
-    """The network's weights under foreign names."""
+    """The network's weights with third-party names."""
     random_weights = weights.initialize_random(load(home / "tiny.yaml").graph, 3)
     renamed_tensors = {}
     for name, value in random_weights.items():
@@ -63,23 +63,23 @@ def test_every_tensor_is_listed_and_written(tcc, home, checkpoint, tensors):
     assert (build.code, build.err) == (0, weights_line)
 
 
-@pytest.mark.parametrize(("old", "whole"), [(True, False), (False, True)])
-def test_a_checkpoint_is_told_by_its_digest(tcc, home, tensors, old, whole):
-    """Files of old releases of PyTorch have no checksums, archives have one of each tensor."""
+@pytest.mark.parametrize(("old", "has_checksums"), [(True, False), (False, True)])
+def test_checkpoint_digest_is_reported(tcc, home, tensors, old, has_checksums):
+    """Files of old PyTorch releases have no checksums. Archives have one for each tensor."""
     torch = pytest.importorskip("torch", reason="needs the extra `train`")
     state = {name: torch.from_numpy(value) for name, value in tensors.items()}
     torch.save(state, home / "net.pt", _use_new_zipfile_serialization=not old)
     outcome = tcc("import", "net.pt", "--spec", "tiny.yaml", "--json")
     digest = hashlib.sha256((home / "net.pt").read_bytes()).hexdigest()
     assert outcome.document["checkpoint"] == {
-        "file": "net.pt", "sha256": digest, "checksums": whole
+        "file": "net.pt", "sha256": digest, "checksums": has_checksums
     }  # fmt: skip
     assert outcome.err.count(digest) == 1
     assert ("the format has no checksums" in outcome.err) == old
     assert tcc("import", "net.pt", "--spec", "tiny.yaml", "-q").err == ""
 
 
-def test_as_json(tcc, checkpoint):
+def test_import_weights_as_json(tcc, checkpoint):
     args = ("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml", "-o", "w.st")
     document = tcc(*args, "--json").document
     assert document["output"] == "w.st"
@@ -91,7 +91,7 @@ def test_as_json(tcc, checkpoint):
     } in document["tensors"]
 
 
-def test_replaces_its_own_file_and_no_other(tcc, home, checkpoint):
+def test_only_a_weights_file_is_replaced(tcc, home, checkpoint):
     args = ("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml", "-q")
     assert tcc(*args).code == 0
     assert tcc(*args).code == 0
@@ -102,7 +102,7 @@ def test_replaces_its_own_file_and_no_other(tcc, home, checkpoint):
     assert checkpoint.read_bytes() == checkpoint_before
 
 
-def test_a_checkpoint_that_does_not_fit(tcc, home, tensors):
+def test_checkpoint_of_another_network_is_refused(tcc, home, tensors):
     save_file(
         {k: v for k, v in tensors.items() if "classifier" not in k}, home / "part.safetensors"
     )
@@ -112,7 +112,7 @@ def test_a_checkpoint_that_does_not_fit(tcc, home, tensors):
     assert not (home / "weights.safetensors").exists()
 
 
-def test_a_full_disk_leaves_nothing(tcc, home, checkpoint, full_disk):
+def test_full_disk_leaves_no_file(tcc, home, checkpoint, full_disk):
     with full_disk():
         outcome = tcc("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml")
     assert outcome.code == 1
@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_nothing(tcc, home, checkpoint, full_disk):
         ("Sipak", "labels=[DYS, KOI, MET, PAR, SUP]", "DYS", 0.9987),
     ],
 )
-def test_checkpoints_of_others_predict_what_they_published(
+def test_third_party_checkpoints_give_the_published_predictions(
     tcc, shared, case, settings, label, value
 ):
     folder = shared / "data/ddsnet_checkpoints"
@@ -151,7 +151,7 @@ def test_checkpoints_of_others_predict_what_they_published(
     assert prediction["outputs"]["logits"]["raw"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_which_weights_were_taken_and_what_was_ignored_is_said(tcc, home, tensors):
+def test_used_and_ignored_weights_are_reported(tcc, home, tensors):
     import torch
 
     state = {name: torch.from_numpy(value) for name, value in tensors.items()}
@@ -208,7 +208,7 @@ PIXEL_NOTE = (
 
 
 @pytest.mark.parametrize(
-    ("values", "settings", "told"),
+    ("values", "settings", "warning"),
     [
         ("maximum, plain, imagenet", [], "the image's largest value, mean: [0.0], std: [1.0]; "
          "if you use those weights, import and build with `--set pixels=imagenet`"),
@@ -221,8 +221,10 @@ PIXEL_NOTE = (
         ("maximum, plain, imagenet", ["pixels=imagenet"], None),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("words", [(), ("--quiet",)])
-def test_weights_that_know_other_pixels_are_warned_about(tcc, home, values, settings, told, words):
+@pytest.mark.parametrize("options", [(), ("--quiet",)])
+def test_weights_for_other_pixel_statistics_give_a_warning(
+    tcc, home, values, settings, warning, options
+):
     (home / "seen.yaml").write_text(PIXELS.replace("VALUES", values))
     random_weights = weights.initialize_random(load(home / "seen.yaml").graph, 3)
     names = {"conv": "features.0", "linear": "classifier.0"}
@@ -234,11 +236,11 @@ def test_weights_that_know_other_pixels_are_warned_about(tcc, home, values, sett
     }
     save_file({k: np.asarray(v) for k, v in renamed.items()}, home / "theirs.safetensors")
     set_args = [arg for setting in settings for arg in ("--set", setting)]
-    outcome = tcc("import", "theirs.safetensors", "--spec", "seen.yaml", *set_args, *words)
+    outcome = tcc("import", "theirs.safetensors", "--spec", "seen.yaml", *set_args, *options)
     assert outcome.code == 0, outcome.err
     warned = [line for line in outcome.err.splitlines() if line.startswith("warning: ")]
-    assert warned == ([f"warning: {PIXEL_NOTE}{told}"] if told else [])
+    assert warned == ([f"warning: {PIXEL_NOTE}{warning}"] if warning else [])
     second_outcome = tcc("import", "theirs.safetensors", "--spec", "seen.yaml", *set_args, "--json")
     assert [n for n in second_outcome.document["notes"] if "pixels" in n] == (
-        [PIXEL_NOTE + told] if told else []
+        [PIXEL_NOTE + warning] if warning else []
     )

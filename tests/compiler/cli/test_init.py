@@ -1,4 +1,4 @@
-"""`tcc init`: what it writes is right as it is, builds, and replaces nothing."""
+"""`tcc init`: the new project is valid, builds, and replaces no file."""
 
 import os
 import shlex
@@ -8,7 +8,7 @@ import pytest
 from tcc.compiler.support.project_file import find_project
 
 
-def test_a_new_folder_is_ready_for_what_it_says_comes_next(tcc, home, monkeypatch):
+def test_printed_next_commands_work_in_a_new_folder(tcc, home, monkeypatch):
     init_outcome = tcc("init", "lesions")
     assert (init_outcome.code, init_outcome.err) == (0, "")
     assert init_outcome.out == (
@@ -29,7 +29,7 @@ def test_a_new_folder_is_ready_for_what_it_says_comes_next(tcc, home, monkeypatc
     for line in init_outcome.out.splitlines()[4:]:
         args = shlex.split(line, comments=True)[1:]
         outcome = tcc(*args)
-        if args[0] == "train":  # there are no images yet
+        if args[0] == "train":  # refused: there are no images
             assert (outcome.code, "error[E0710]" in outcome.err) == (2, True), outcome.err
         else:
             assert outcome.code == 0, f"{line}\n{outcome.err}"
@@ -39,7 +39,7 @@ def test_a_new_folder_is_ready_for_what_it_says_comes_next(tcc, home, monkeypatc
     assert (home / "lesions/build/lesions-onnxruntime-fp32/manifest.json").is_file()
 
 
-def test_the_current_folder_names_the_network(tcc, home, monkeypatch):
+def test_network_is_named_after_the_current_folder(tcc, home, monkeypatch):
     for folder, name in (("moles", "moles"), ("2 moles", "net")):
         (home / folder).mkdir()
         monkeypatch.chdir(home / folder)
@@ -49,7 +49,7 @@ def test_the_current_folder_names_the_network(tcc, home, monkeypatch):
         assert tcc("check", "--strict", "--json").document["name"] == name
 
 
-def test_what_is_commented_out_in_the_project_file_is_right(tcc, home):
+def test_commented_lines_of_the_project_file_are_valid(tcc, home):
     tcc("init", "moles")
     path = home / "moles/tcc.toml"
     lines = path.read_text().splitlines()[1:]
@@ -92,13 +92,13 @@ def test_labels_and_size(tcc, home):
 
 
 @pytest.mark.parametrize("size", [8, 4096])
-def test_the_smallest_and_the_largest_size_compile(tcc, home, size):
+def test_smallest_and_largest_size_are_valid(tcc, home, size):
     assert tcc("init", "moles", "--size", size).code == 0
     assert tcc("check", "moles/moles.yaml", "--strict").code == 0
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("2d",), "error[E0601]: this is not a valid name of a network\n  --> command line: init 2d"),
         (("a b",), "error[E0601]: this is not a valid name of a network"),
@@ -109,14 +109,14 @@ def test_the_smallest_and_the_largest_size_compile(tcc, home, size):
         (("tiny.yaml",), "error[E0601]: `tcc init` creates a folder"),
     ],
 )  # fmt: skip
-def test_what_is_refused_leaves_nothing(tcc, home, words, said):
-    outcome = tcc("init", *words)
+def test_refused_arguments_write_nothing(tcc, home, arguments, message):
+    outcome = tcc("init", *arguments)
     assert outcome.code == 2
-    assert said in outcome.err
+    assert message in outcome.err
     assert [path.name for path in home.iterdir()] == ["tiny.yaml"]
 
 
-def test_what_is_there_stays(tcc, home):
+def test_existing_project_file_is_kept(tcc, home):
     (home / "moles").mkdir()
     project, spec = home / "moles/tcc.toml", home / "moles/moles.yaml"
     project.write_text("mine")
@@ -133,31 +133,31 @@ def test_what_is_there_stays(tcc, home):
     assert spec.is_symlink()
 
 
-def test_a_second_time_changes_nothing(tcc, home):
+def test_second_init_changes_nothing(tcc, home):
     assert tcc("init", "moles").code == 0
     files_before = {path: path.read_bytes() for path in (home / "moles").iterdir()}
     assert tcc("init", "moles", "--size", 32).code == 2
     assert {path: path.read_bytes() for path in (home / "moles").iterdir()} == files_before
 
 
-def test_a_folder_that_cannot_be_written_to(tcc, home, monkeypatch):
+def test_full_disk_is_reported(tcc, home, monkeypatch):
     from tcc.compiler.support import atomic_files
 
     write = atomic_files.write_file
 
-    def full(path, data, is_ours):
+    def raise_full_disk(path, data, is_ours):
         if path.name == "tcc.toml":
             raise atomic_files.explain(OSError(28, os.strerror(28)), path, "write this")
         write(path, data, is_ours)
 
-    monkeypatch.setattr(atomic_files, "write_file", full)
+    monkeypatch.setattr(atomic_files, "write_file", raise_full_disk)
     outcome = tcc("init", "moles")
     assert outcome.code == 1
     assert "error[E0604]" in outcome.err
     assert list((home / "moles").iterdir()) == []
 
 
-def test_the_name_of_a_spec_is_no_folder(tcc, home):
+def test_spec_name_as_a_folder_is_refused(tcc, home):
     outcome = tcc("init", "new/skin.yaml")
     assert outcome.code == 2
     assert "error[E0601]: `tcc init` creates a folder, but " in outcome.err

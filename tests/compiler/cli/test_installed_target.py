@@ -1,4 +1,4 @@
-"""Targets that another distribution brings through an entry point."""
+"""Targets from another distribution, found through an entry point."""
 
 import json
 
@@ -32,7 +32,7 @@ NAMED_DOT = DOT.replace("NAME", "dot")
 
 @pytest.fixture
 def install(home):
-    """Install a distribution with one entry point, as pip lays it out; return its environment."""
+    """Install a distribution with one entry point, as pip does, and return its environment."""
     site = home / "site"
 
     def write(name="tcc-dot", code=NAMED_DOT, entry="dot = tcc_dot:DOT"):
@@ -47,7 +47,7 @@ def install(home):
     return write
 
 
-def test_it_is_listed_with_its_distribution_and_built(process, home, install):
+def test_installed_target_is_listed_with_its_distribution(process, home, install):
     env = install()
     targets = json.loads(process("targets", "--json", env=env).out)["targets"]
     (dot,) = (target for target in targets if target["name"] == "dot")
@@ -63,7 +63,7 @@ def test_it_is_listed_with_its_distribution_and_built(process, home, install):
     assert "# tiny for dot at fp32" in process("show", folder, env=env).out
 
 
-def test_without_it_the_target_is_unknown(process, home, install):
+def test_target_is_unknown_without_the_distribution(process, home, install):
     assert process("build", "tiny.yaml", "--target", "dot", env=install()).code == 0
     for args in (("build", "tiny.yaml", "--target", "dot"), ("verify", "build/tiny-dot-fp32")):
         outcome = process(*args)
@@ -72,7 +72,7 @@ def test_without_it_the_target_is_unknown(process, home, install):
 
 
 @pytest.mark.parametrize(
-    ("code", "entry", "why"),
+    ("code", "entry", "reason"),
     [
         (DOT.replace("NAME", "host"), "dot = tcc_dot:DOT", "the name `host` is already used"),
         (DOT.replace("NAME", "ort"), "dot = tcc_dot:DOT", "the name `ort` is already used"),
@@ -102,12 +102,12 @@ def test_without_it_the_target_is_unknown(process, home, install):
         (DOT, "dot = tcc_dot:MISSING", "tcc_dot:MISSING cannot be loaded: AttributeError("),
     ],
 )
-def test_a_distribution_that_cannot_be_used_is_reported(process, install, code, entry, why):
+def test_unusable_distribution_is_reported(process, install, code, entry, reason):
     env = install(code=code, entry=entry)
     targets_outcome = process("targets", env=env)
     assert targets_outcome.code == 0
     assert "warning: target `dot` of tcc-dot 1.0 cannot be used: " in targets_outcome.err
-    assert why in targets_outcome.err
+    assert reason in targets_outcome.err
     assert "comes from" not in targets_outcome.out
     refused = process("build", "tiny.yaml", "--target", "dot", env=env)
     assert refused.code == 2
@@ -115,7 +115,7 @@ def test_a_distribution_that_cannot_be_used_is_reported(process, install, code, 
     assert process("build", "tiny.yaml", "--target", "onnxruntime", "-q", env=env).code == 0
 
 
-def test_of_two_with_one_name_the_first_by_name_is_taken(process, install):
+def test_of_two_equal_target_names_the_first_distribution_wins(process, install):
     install("tcc-b", entry="dot = tcc_b:DOT")
     env = install("tcc-a", entry="dot = tcc_a:DOT")
     outcome = process("targets", env=env)

@@ -1,4 +1,4 @@
-"""A kernel that computes something else: `tcc build` of one target names the layer."""
+"""A kernel with wrong results: `tcc build` of one target names the layer."""
 
 import pytest
 
@@ -11,25 +11,25 @@ from tcc.compiler.ops.integer import QGlobalAvgPool, RealGlobalAvgPool
 
 @pytest.fixture
 def faulty_pool(monkeypatch):
-    """Pools of ARM whose factor is half of what it is."""
+    """Replace the pooling factor of ARM kernels by half of it."""
     for op in (QGlobalAvgPool, RealGlobalAvgPool):
         rule = kernel_choice.RULES[op]
 
-        def halved(op, site, rule=rule):
+        def build_faulty_call(op, site, rule=rule):
             factor = type(op).compute_factor
             monkeypatch.setattr(type(op), "compute_factor", lambda *args: factor(*args) / 2)
             call = rule(op, site)
             monkeypatch.setattr(type(op), "compute_factor", factor)
             return call
 
-        monkeypatch.setitem(kernel_choice.RULES, op, halved)
+        monkeypatch.setitem(kernel_choice.RULES, op, build_faulty_call)
 
 
 @pytest.mark.parametrize("target", ["host", pytest.param("arm-a7", marks=pytest.mark.slow)])
-def test_a_wrong_factor_in_a_kernel_of_integers(tcc, home, images, target, faulty_pool):
+def test_wrong_int8_kernel_is_named(tcc, home, images, target, faulty_pool):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     if Arm().tools(next(t for t in Arm().targets if t.name == target))[-1].version is None:
-        pytest.skip(f"{target} does not run here")
+        pytest.skip(f"{target} cannot run on this machine")
     args = ("--precision", "int8", "--data", images, "--no-cache")
     outcome = tcc("build", "tiny.yaml", "--target", target, *args)
     assert outcome.code == 4, outcome.out
@@ -37,7 +37,7 @@ def test_a_wrong_factor_in_a_kernel_of_integers(tcc, home, images, target, fault
     assert not (home / f"build/tiny-{target}-int8").exists()
 
 
-def test_a_wrong_kernel_of_floats(tcc, home, monkeypatch):
+def test_wrong_float_kernel_is_named(tcc, home, monkeypatch):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     rule = kernel_choice.RULES[GlobalAvgPool]
     monkeypatch.setitem(kernel_choice.RULES, GlobalAvgPool, lambda op, site: _compute_maximum(site))
@@ -52,8 +52,8 @@ def _compute_maximum(site):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_floats_of_a_runtime(tcc, monkeypatch, precision):
-    """A factor that the file has and the network has not, as a wrong lowering would make it."""
+def test_wrong_float_layer_of_a_runtime_is_named(tcc, monkeypatch, precision):
+    """The file has another operator than the network, as after a wrong lowering."""
     from tcc.backends.onnxruntime import precision_conversion
 
     lower = precision_conversion.lower
@@ -71,7 +71,7 @@ def test_floats_of_a_runtime(tcc, monkeypatch, precision):
     assert "the first layer that differs is `relu`" in outcome.err
 
 
-def test_a_fault_outside_of_the_layers(tcc, monkeypatch):
+def test_fault_outside_the_layers_is_reported(tcc, monkeypatch):
     infer = OnnxRuntime.infer
     scale_outputs = lambda *args: [{k: 3 * v for k, v in o.items()} for o in infer(*args)]  # noqa: E731
     monkeypatch.setattr(OnnxRuntime, "infer", scale_outputs)

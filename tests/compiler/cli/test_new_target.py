@@ -1,4 +1,4 @@
-"""A target of one's own: a backend that only writes files, and its word among the others."""
+"""A custom target: a backend that only writes files, added to the list of backends."""
 
 import pytest
 
@@ -10,11 +10,11 @@ from tcc.compiler.passes import PLAIN
 from tcc.compiler.targets import devices
 
 BUILD = ("build", "tiny.yaml", "--target", "dot")
-UNRUN = "this machine cannot run what is built for dot"
+CANNOT_RUN = "this machine cannot run what is built for dot"
 
 
 class Dot:
-    """The graph as Graphviz reads it."""
+    """A backend that writes the graph in Graphviz format."""
 
     targets = (Target("dot", "Graphviz drawing of the graph", (FP32,)),)
 
@@ -34,7 +34,7 @@ def dot(monkeypatch):
     monkeypatch.setattr(devices, "BACKENDS", (*BACKENDS, Dot()))
 
 
-def test_it_is_listed(tcc):
+def test_custom_target_is_listed(tcc):
     target_by_name = {
         target["name"]: target for target in tcc("targets", "--json").document["targets"]
     }
@@ -51,19 +51,19 @@ def test_it_is_listed(tcc):
     assert "did you mean `dot`?" in tcc("build", "tiny.yaml", "--target", "dots").err
 
 
-def test_it_is_built_and_not_replayed(tcc, home):
+def test_custom_target_is_built_without_replay(tcc, home):
     outcome = tcc(*BUILD)
     assert outcome.code == 0, outcome.err
-    assert outcome.out.splitlines()[2] == f"  not compared with the reference: {UNRUN}"
+    assert outcome.out.splitlines()[2] == f"  not compared with the reference: {CANNOT_RUN}"
     text = (home / "build/tiny-dot-fp32/model/graph.dot").read_text()
     assert text.startswith('digraph {\n  "image" -> "conv";\n  "conv" -> "batch_norm";\n')
     (bundle_report,) = tcc(*BUILD, "--json").document["bundles"]
-    assert (bundle_report["unchecked"], bundle_report["agreement"]) == (UNRUN, [])
+    assert (bundle_report["unchecked"], bundle_report["agreement"]) == (CANNOT_RUN, [])
     both = tcc(*BUILD, "--target", "ort", "-q")
     assert both.out.split() == ["build/tiny-dot-fp32", "build/tiny-onnxruntime-fp32"]
 
 
-def test_it_is_shown_and_not_run(tcc, home, images):
+def test_custom_bundle_is_shown_but_not_run(tcc, home, images):
     assert tcc(*BUILD, "-q").code == 0
     graph_text = tcc("show", "build/tiny-dot-fp32").out
     assert graph_text.splitlines()[0] == "# tiny for dot at fp32"
@@ -71,10 +71,10 @@ def test_it_is_shown_and_not_run(tcc, home, images):
         command, *other_args = args
         outcome = tcc(command, "build/tiny-dot-fp32", *other_args)
         assert outcome.code == 2
-        assert f"error[E0657]: {UNRUN}\n  --> build/tiny-dot-fp32/model\n" in outcome.err
+        assert f"error[E0657]: {CANNOT_RUN}\n  --> build/tiny-dot-fp32/model\n" in outcome.err
 
 
-def test_it_has_no_other_precision(tcc, home):
+def test_other_precisions_are_refused(tcc, home):
     outcome = tcc(*BUILD, "--precision", "int8", "--data", "nowhere")
     assert outcome.code == 2
     assert "error[E0606]: dot does not support precision `int8`\n" in outcome.err
@@ -82,12 +82,12 @@ def test_it_has_no_other_precision(tcc, home):
 
 
 class Scales:
-    """What is calibrated for, and not built."""
+    """A backend for calibration only."""
 
     targets = (Target("scales", "scales alone", calibrates=True),)
 
 
-def test_one_that_has_no_builder_is_not_built(tcc, monkeypatch):
+def test_calibration_only_target_is_not_built(tcc, monkeypatch):
     monkeypatch.setattr(devices, "BACKENDS", (*BACKENDS, Scales()))
     assert "This machine cannot run what is built for scales." not in tcc("targets").out
     outcome = tcc("build", "tiny.yaml", "--target", "scales")
@@ -99,7 +99,7 @@ def test_one_that_has_no_builder_is_not_built(tcc, monkeypatch):
     assert "--> command line: --target scales" in outcome.err
 
 
-def test_targets_say_what_their_backends_can():
+def test_target_fields_match_their_backends():
     for backend in BACKENDS:
         for target in backend.targets:
             assert target.runs == isinstance(backend, Runner)

@@ -1,4 +1,4 @@
-"""Options without effect are refused: every option of every command is in one table."""
+"""Options without effect are refused. One table has every option of every command."""
 
 import importlib
 import inspect
@@ -17,7 +17,7 @@ APP = importlib.import_module("tcc.compiler.cli.app").app
 
 
 def walk(command, parent=None):
-    """Yield each command below one, with its context."""
+    """Yield each command below `command`, with its context."""
     context = typer.Context(command, parent=parent, info_name=command.name)
     if parent is not None:
         yield context
@@ -37,7 +37,7 @@ CONTEXTS = {
 }
 
 
-def test_every_command_is_there():
+def test_every_command_is_in_the_table():
     assert set(CONTEXTS) == set(option_table.OPTIONS)
 
 
@@ -45,7 +45,7 @@ def test_every_command_is_there():
 def test_every_option_is_in_the_table(command):
     needs = option_table.find_needs(command)
     missing = set(list_options(CONTEXTS[command])) - set(needs)
-    assert not missing, f"say in option_table.py what {missing} of `tcc {command}` need"
+    assert not missing, f"add {missing} of `tcc {command}` to option_table.py"
     gone = set(option_table.OPTIONS[command]) - set(list_options(CONTEXTS[command]))
     assert not gone, f"`tcc {command}` has no options {gone}"
 
@@ -54,16 +54,16 @@ def test_every_option_is_in_the_table(command):
 def test_needs_name_options_of_the_same_command(command):
     option_names = set(list_options(CONTEXTS[command]))
 
-    def names(need):
+    def yield_names(need):
         yield from getattr(need, "names", ())
         if hasattr(need, "name"):
             yield need.name
         for inner in getattr(need, "needs", ()):
-            yield from names(inner)
+            yield from yield_names(inner)
 
     for option, needs in option_table.find_needs(command).items():
         for need in needs:
-            assert set(names(need)) <= option_names, (command, option)
+            assert set(yield_names(need)) <= option_names, (command, option)
 
 
 NO_EFFECT = {
@@ -130,7 +130,7 @@ SWEEP = "tcc_sweep: 1\nrecipe: {epochs: [1, 2]}\n"
 
 
 @pytest.mark.parametrize("line", NO_EFFECT)
-def test_an_option_without_effect_is_refused(line, tcc, home, images, picture, request):
+def test_option_without_effect_is_refused(line, tcc, home, images, picture, request):
     args = line.split()
     if "BUNDLE" in args:
         built = request.getfixturevalue("built")
@@ -147,7 +147,7 @@ def test_an_option_without_effect_is_refused(line, tcc, home, images, picture, r
     assert sorted(home.rglob("*")) == paths_before
 
 
-def test_what_a_project_file_says_is_a_default(tcc, home, images):
+def test_project_file_values_are_defaults(tcc, home, images):
     project = 'spec = "tiny.yaml"\ndata = "set"\ntargets = ["onnxruntime"]\n'
     (home / "tcc.toml").write_text(project)
     assert tcc("build", "-q").code == 0
@@ -157,7 +157,7 @@ def test_what_a_project_file_says_is_a_default(tcc, home, images):
     assert outcome.code == 0, outcome.err
 
 
-def test_what_counts_or_brings_a_runner_says_so():
+def test_devices_state_counting_and_runner_needs():
     devices = {device.name: device for device in list_devices()}
     assert not devices["onnxruntime"].is_counted
     assert not devices["host"].is_counted
@@ -166,9 +166,9 @@ def test_what_counts_or_brings_a_runner_says_so():
 
 
 @pytest.mark.skipif(
-    platform.machine() != "x86_64", reason="arm-a7 runs by itself on other machines"
+    platform.machine() != "x86_64", reason="arm-a7 may run without emulation on other machines"
 )
-def test_runs_of_what_is_counted_are_refused(tcc, built, monkeypatch):
+def test_runs_option_is_refused_for_counted_bundles(tcc, built, monkeypatch):
     from tcc.compiler.targets import trusted_bundle
 
     bundle, _ = trusted_bundle.load(built, trust=False)
@@ -199,7 +199,7 @@ def test_every_argument_is_in_the_table(function):
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda c: tcc_api.check("tiny.yaml", precision="int8"), "`precision` has no effect"),
         (lambda c: tcc_api.build("tiny.yaml", "ort", data="set"), "`data` has no effect"),
@@ -233,8 +233,8 @@ def test_every_argument_is_in_the_table(function):
         ),
     ],
 )
-def test_an_argument_without_effect_is_refused(home, images, call, said):
-    with pytest.raises(tcc_api.UserError, match=said) as caught:
+def test_argument_without_effect_is_refused(home, images, call, message):
+    with pytest.raises(tcc_api.UserError, match=message) as caught:
         call("c.json")
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E0601"

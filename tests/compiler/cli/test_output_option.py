@@ -1,4 +1,4 @@
-"""`-o`, `--output` and `--out`: one spelling of one option, whichever command writes."""
+"""`-o`, `--output` and `--out` are the same option in every command that writes."""
 
 import pytest
 
@@ -11,17 +11,17 @@ WRITE = [
 ]
 
 
-@pytest.mark.parametrize("words", WRITE, ids=lambda words: words[0])
+@pytest.mark.parametrize("command", WRITE, ids=lambda command: command[0])
 @pytest.mark.parametrize("option", ["-o", "--output", "--out"])
-def test_every_command_that_writes_takes_each_spelling(tcc, tmp_path, monkeypatch, words, option):
+def test_every_writing_command_accepts_each_spelling(tcc, tmp_path, monkeypatch, command, option):
     monkeypatch.chdir(tmp_path)
-    outcome = tcc(*words, option, "missing/x")
+    outcome = tcc(*command, option, "missing/x")
     assert "No such option" not in outcome.err
-    assert outcome.code == tcc(*words, "-o", "missing/x").code
-    assert "--out " not in tcc(words[0], "--help").out
+    assert outcome.code == tcc(*command, "-o", "missing/x").code
+    assert "--out " not in tcc(command[0], "--help").out
 
 
-def test_the_old_spelling_writes(tcc, tmp_path):
+def test_old_spelling_writes(tcc, tmp_path):
     output_path = tmp_path / "graph.txt"
     assert tcc("show", "ddsnet", f"--out={output_path}").code == 0
     assert output_path.read_text()

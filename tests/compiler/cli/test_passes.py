@@ -1,4 +1,4 @@
-"""`tcc passes`, and the options that choose and check passes."""
+"""`tcc passes`, and the options that select and verify passes."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def list_op_names(outcome):
     ][:-1]
 
 
-def test_the_passes_and_pipelines_are_listed(tcc):
+def test_passes_and_pipelines_are_listed(tcc):
     outcome = tcc("passes")
     assert outcome.code == 0
     lines = outcome.out.splitlines()
@@ -22,7 +22,7 @@ def test_the_passes_and_pipelines_are_listed(tcc):
     assert f"ready: {format_pipeline(INT8)}" in lines
 
 
-def test_the_list_as_names_and_as_json(tcc):
+def test_list_as_names_and_as_json(tcc):
     assert tcc("passes", "--quiet").out.split() == [compiler_pass.name for compiler_pass in PASSES]
     document = tcc("passes", "--json").document
     (drop_pass,) = (
@@ -38,7 +38,7 @@ def test_the_list_as_names_and_as_json(tcc):
     assert document["pipelines"].keys() == PIPELINES.keys()
 
 
-def test_show_goes_through_the_stages(tcc, home):
+def test_show_prints_each_stage(tcc, home):
     ops_by_stage = {
         s: list_op_names(tcc("show", "tiny.yaml", "--stage", s))
         for s in ("float", "fused", "ready")
@@ -51,7 +51,7 @@ def test_show_goes_through_the_stages(tcc, home):
 
 
 @pytest.mark.parametrize("stage", ["float", "fused", "ready"])
-def test_given_passes_replace_the_stages_own(tcc, home, stage):
+def test_passes_option_replaces_the_passes_of_the_stage(tcc, home, stage):
     outcome = tcc("show", "tiny.yaml", "--stage", stage, "--passes", "lower_batch_norm, fill_bias")
     assert list_op_names(outcome) == [
         "conv",
@@ -63,13 +63,13 @@ def test_given_passes_replace_the_stages_own(tcc, home, stage):
     ]
 
 
-def test_a_pipelines_name_stands_for_its_passes(tcc, home):
+def test_pipeline_name_stands_for_its_passes(tcc, home):
     outcome = tcc("show", "tiny.yaml", "--passes", "folded,lower_linear")
     assert list_op_names(outcome) == ["conv", "relu", "global_avg_pool", "conv", "flatten"]
 
 
 @pytest.mark.parametrize("command", [("show",), ("build", "--target", "onnxruntime")])
-def test_a_pass_that_is_not_there_is_named_with_the_nearest(tcc, home, command):
+def test_unknown_pass_has_a_suggestion(tcc, home, command):
     outcome = tcc(*command, "tiny.yaml", "--passes", "drop_train_only,pool_frist")
     assert outcome.code == 2
     assert outcome.err.startswith(
@@ -79,13 +79,13 @@ def test_a_pass_that_is_not_there_is_named_with_the_nearest(tcc, home, command):
     )
 
 
-def test_the_canonical_text_goes_through_no_passes(tcc, home):
+def test_passes_are_refused_for_the_spec_stage(tcc, home):
     outcome = tcc("show", "tiny.yaml", "--stage", "spec", "--passes", "drop_train_only")
     assert outcome.code == 2
     assert "`--passes` has no effect: the stage `spec` is text, not a graph" in outcome.err
 
 
-def test_passes_are_verified_by_running_them(tcc, home, monkeypatch):
+def test_verify_passes_detects_a_wrong_pass(tcc, home, monkeypatch):
     @exact_pass
     def fold_ahead(model: Model) -> Model:
         return Model(model.graph, {name: 2 * w for name, w in model.weights.items()})
@@ -118,7 +118,7 @@ def test_build_with_other_passes(tcc, home):
     assert "a bundle contains its graph only as text, of the stages float and fused" in refused.err
 
 
-def test_passes_that_change_the_input_are_refused_in_a_float_build(tcc, home):
+def test_passes_that_change_the_input_are_refused_for_float(tcc, home):
     outcome = tcc("build", "tiny.yaml", "--target", "onnxruntime", "--passes", "raw_input")
     assert outcome.code == 2
     assert "error[E0615]: these passes change the network's input contract" in outcome.err

@@ -1,4 +1,4 @@
-"""`tcc plot`: each kind from the command line and from Python, and what it refuses."""
+"""`tcc plot`: each kind from the command line and from Python, and refused arguments."""
 
 import pytest
 from PIL import Image
@@ -17,7 +17,7 @@ def measure_image(path):
 
 
 @pytest.mark.slow
-def test_pictures_of_images_and_classes(tcc, home, images, picture, built):
+def test_plots_of_images_and_classes(tcc, home, images, picture, built):
     pytest.importorskip("torch")
     for args in (
         ("confusion", "tiny.yaml", "--data", images),
@@ -37,7 +37,7 @@ def test_pictures_of_images_and_classes(tcc, home, images, picture, built):
 
 
 @pytest.mark.slow
-def test_pictures_of_integers(tcc, home, images, built):
+def test_plots_of_int8_models(tcc, home, images, built):
     calibrate = (
         "calibrate",
         "tiny.yaml",
@@ -67,7 +67,7 @@ def test_pictures_of_integers(tcc, home, images, built):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("filters", "tiny.yaml", "-o", "x.gif"), "E1286", "plots can only be written as PNG or SVG"),
         (("gradcam", "tiny.yaml", "one.png", "--layer", "reul"), "E1281", "did you mean `relu`?"),
@@ -79,18 +79,18 @@ def test_pictures_of_integers(tcc, home, images, built):
         (("gradcam", "tiny.yaml", "none.png"), "E0701", "none.png"),
     ],
 )  # fmt: skip
-def test_what_is_refused(tcc, home, picture, words, code, said):
+def test_wrong_arguments_are_refused(tcc, home, picture, arguments, code, message):
     for folder in ("flat", "few/cat"):
         (home / folder).mkdir(parents=True)
         Image.open(picture).save(home / folder / "a.png")
-    outcome = tcc("plot", *words)
+    outcome = tcc("plot", *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     assert f"error[{code}]" in outcome.err
-    assert said in outcome.err
+    assert message in outcome.err
     assert not list(home.glob("*.svg"))
 
 
-def test_too_many_images_and_bundles_for_specs(tcc, home, built, picture):
+def test_too_many_images_and_bundles_with_layers_are_refused(tcc, home, built, picture):
     (home / "many").mkdir()
     for number in range(65):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(home / f"many/{number}.png")
@@ -102,7 +102,7 @@ def test_too_many_images_and_bundles_for_specs(tcc, home, built, picture):
     assert outcome.code == 2
 
 
-def test_nothing_is_drawn_without_the_extra(tcc, images, monkeypatch):
+def test_missing_plot_extra_is_reported(tcc, images, monkeypatch):
     from tcc.compiler.plots import drawing
 
     monkeypatch.setattr(drawing, "installed_version", lambda name: None)
@@ -111,8 +111,8 @@ def test_nothing_is_drawn_without_the_extra(tcc, images, monkeypatch):
     assert "pip install 'tcc-compiler[plot]'" in outcome.err
 
 
-@pytest.mark.filterwarnings(r"ignore:note\[E0719\]")  # their SOURCE.md
-def test_python_takes_a_trained_networks_own_weights(root, tmp_path):
+@pytest.mark.filterwarnings(r"ignore:note\[E0719\]")  # SOURCE.md of the samples
+def test_python_plots_use_zoo_weights(root, tmp_path):
     def draw_text(spec, data):
         figure = plot.confusion(spec, root / "zoo" / data, tmp_path / "cells.svg")
         return " ".join(text.get_text() for text in figure.findobj(Text))
@@ -122,7 +122,7 @@ def test_python_takes_a_trained_networks_own_weights(root, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["gradcam", "cam"])
-def test_overlays_take_named_images_or_a_data_set(tcc, home, images, picture, kind):
+def test_overlays_accept_images_or_a_dataset(tcc, home, images, picture, kind):
     pytest.importorskip("torch")
     named_outcome = tcc("plot", kind, "tiny.yaml", picture, "--json")
     assert (named_outcome.document["images"], named_outcome.document["output"]) == (
@@ -141,7 +141,7 @@ def test_overlays_take_named_images_or_a_data_set(tcc, home, images, picture, ki
         getattr(plot, kind)("tiny.yaml")
 
 
-def test_features_take_the_image_behind_the_network(tcc, home, images, picture):
+def test_features_accept_an_image_argument(tcc, home, images, picture):
     args = ("calibrate", "tiny.yaml", "--target", "ort", "--data", images, "--method", "minmax")
     assert tcc(*args, "-o", "c.json", "-q").code == 0
     calibrated = ("--calibration", "c.json")
@@ -152,7 +152,7 @@ def test_features_take_the_image_behind_the_network(tcc, home, images, picture):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("confusoin tiny.yaml", "there is no kind of plot `confusoin`"),
         ("confusoin tiny.yaml --top", "No such option"),
@@ -164,7 +164,7 @@ def test_features_take_the_image_behind_the_network(tcc, home, images, picture):
         ("gradcam tiny.yaml", "this plot needs images, and none are given"),
     ],
 )
-def test_words_that_are_refused(tcc, home, images, picture, line, said):
+def test_wrong_command_lines_are_refused(tcc, home, images, picture, line, message):
     outcome = tcc("plot", *line.split())
     assert (outcome.code, outcome.out) == (2, "")
-    assert said in outcome.err
+    assert message in outcome.err

@@ -1,4 +1,4 @@
-"""`tcc plot cosines`: networks and data sets side by side, of files and bundles."""
+"""`tcc plot cosines`: networks and datasets side by side, from files and bundles."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -11,8 +11,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture
-def stored(tcc, home, images):
-    """Calibrations of one network with two data sets, of another, and a bundle."""
+def calibration_paths(tcc, home, images):
+    """Calibrations of two networks and two datasets, and a bundle."""
     other_images = home / "other"
     for number in range(18):
         (other_images).mkdir(exist_ok=True)
@@ -34,8 +34,8 @@ def stored(tcc, home, images):
     return ["skin=a.json", "blood=b.json", "c.json", "build/second-tflite-int8"]
 
 
-def test_networks_and_data_sets_are_side_by_side(tcc, home, stored):
-    outcome = tcc("plot", "cosines", *stored, "-o", "five.svg", "--json")
+def test_networks_and_datasets_are_side_by_side(tcc, home, calibration_paths):
+    outcome = tcc("plot", "cosines", *calibration_paths, "-o", "five.svg", "--json")
     assert outcome.code == 0, outcome.err
     cosine_by_name = {member["name"]: member["cosine"] for member in outcome.document["cosines"]}
     assert list(cosine_by_name) == [
@@ -59,15 +59,15 @@ def test_networks_and_data_sets_are_side_by_side(tcc, home, stored):
     assert len(bars) == 4
     assert all(0 < float(bar.get("width")) < float(page.get("width")) for bar in bars)
     first_bytes = (home / "five.svg").read_bytes()
-    text = tcc("plot", "cosines", *stored, "-o", "five.svg").out
+    text = tcc("plot", "cosines", *calibration_paths, "-o", "five.svg").out
     assert (home / "five.svg").read_bytes() == first_bytes
     assert all(f"  {name} " in text for name in cosine_by_name)
-    assert tcc("plot", "cosines", *stored, "-q").out == "cosines.png\n"
+    assert tcc("plot", "cosines", *calibration_paths, "-q").out == "cosines.png\n"
     with Image.open(home / "cosines.png") as picture:
         assert picture.format == "PNG"
 
 
-def test_data_without_a_name_is_told_apart(tcc, home, stored):
+def test_datasets_without_a_name_show_their_digest(tcc, home, calibration_paths):
     (home / "x=y.json").write_bytes((home / "b.json").read_bytes())
     outcome = tcc("plot", "cosines", "a.json", "x=y.json", "--json")
     names = [cosine["name"] for cosine in outcome.document["cosines"]]
@@ -75,7 +75,7 @@ def test_data_without_a_name_is_told_apart(tcc, home, stored):
     assert names == [f"tiny, {digest[:8]}" for digest in digests]
 
 
-def test_what_has_no_cosine_is_refused(tcc, home, built, picture):
+def test_files_without_cosines_are_refused(tcc, home, built, picture):
     for args, code, message in (
         ([str(built)], "E1280", "no cosine of int8 and fp32"),
         (["none.json"], "E0603", "none.json"),

@@ -1,4 +1,4 @@
-"""Patients' images: none is in what is handed on unless it is asked for, and never their names."""
+"""Patients' images: no distributed file has their names, or their pixels unless requested."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,12 @@ from PIL import Image
 
 PERSON = "Doe-Jane-1962"
 CAMERA = "Aperio ScanScope of ward 7"
-NOTED = re.compile(rb"Exif\0|ScanScope|Jane|1962")
+PRIVATE_TEXT = re.compile(rb"Exif\0|ScanScope|Jane|1962")
 
 
 @pytest.fixture
 def patients(home) -> Path:
-    """Photographs whose names, folders and EXIF say whose they are."""
+    """Photographs with a person's name in file names, folders and EXIF."""
     rng = np.random.default_rng(3)
     folder = home / f"{PERSON}-slides"
     for number in range(18):
@@ -24,12 +24,12 @@ def patients(home) -> Path:
         exif = Image.Exif()
         exif[0x010F], exif[0x0112], exif[0x010E] = CAMERA, 6, PERSON
         Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).save(image_path, exif=exif)
-        assert NOTED.search(image_path.read_bytes())
+        assert PRIVATE_TEXT.search(image_path.read_bytes())
     return folder
 
 
 def read_pixels(folder: Path) -> set[bytes]:
-    """What the network sees of each image, as it lies in a file: by rows or by planes."""
+    """Return the pixels of each image as the network reads them, by rows and by planes."""
     from PIL import ImageOps
 
     pixel_bytes = set()
@@ -44,19 +44,19 @@ def read_files(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("words", [(), ("--probes", "--agree", "3")], ids=["plain", "looked at"])
-def test_no_image_and_no_name_is_in_a_bundle(tcc, home, patients, words):
-    # Without a resize what the network sees are the very pixels, so that they would be found.
+@pytest.mark.parametrize("options", [(), ("--probes", "--agree", "3")], ids=["plain", "probes"])
+def test_bundle_contains_no_image_and_no_name(tcc, home, patients, options):
+    # Without a resize the network reads the original pixels, so the test would find them.
     spec = (home / "tiny.yaml").read_text().replace("resize: {size: [8, 8], mode: stretch}", "")
     (home / "tiny.yaml").write_text(spec.replace("[3, 8, 8]", "[3, 12, 9]"))
     target = "onnxruntime,tflite,ax620,ax650"
     built = tcc("build", "tiny.yaml", "--target", target, "--precision", "int8", "--data",
-                patients, "--floor", "min_cosine=0", "--no-tool", *words)  # fmt: skip
+                patients, "--floor", "min_cosine=0", "--no-tool", *options)  # fmt: skip
     assert built.code == 0, built.err
     image_bytes = read_pixels(patients)
     for path, data in read_files(home / "build").items():
-        assert not NOTED.search(path.encode()), path
-        assert not NOTED.search(data), (path, NOTED.search(data))
+        assert not PRIVATE_TEXT.search(path.encode()), path
+        assert not PRIVATE_TEXT.search(data), (path, PRIVATE_TEXT.search(data))
         if not path.endswith(".calibration.tar"):
             assert not any(image in data for image in image_bytes), path
     sibling_names = [path.name for path in (home / "build").glob("*") if path.is_file()]
@@ -65,7 +65,7 @@ def test_no_image_and_no_name_is_in_a_bundle(tcc, home, patients, words):
         assert f"{name} contains calibration images; it is not part of the package" in built.out
 
 
-def test_images_are_in_a_package_when_they_are_asked_for(tcc, home, patients):
+def test_package_contains_images_only_if_requested(tcc, home, patients):
     args = ("build", "tiny.yaml", "--target", "ax620", "--precision", "int8", "--data", patients,
              "--floor", "min_cosine=0", "--no-tool")  # fmt: skip
     assert tcc(*args).code == 0
@@ -74,6 +74,6 @@ def test_images_are_in_a_package_when_they_are_asked_for(tcc, home, patients):
     assert "contains calibration images; it is distributed with the package" in built.out
     inside = home / "build/tiny-ax620-int8/model/calibration.tar"
     assert inside.read_bytes() == archive_bytes
-    assert not NOTED.search(archive_bytes)
+    assert not PRIVATE_TEXT.search(archive_bytes)
     idle = tcc("build", "tiny.yaml", "--target", "onnxruntime", "--include-images")
     assert (idle.code, "E0601" in idle.err) == (2, True)

@@ -1,4 +1,4 @@
-"""`tcc` as a process: exit codes, signals, streams, full disks, and what it loads."""
+"""`tcc` as a process: exit codes, signals, streams, full disks and imports."""
 
 import contextlib
 import importlib
@@ -17,28 +17,28 @@ HEAVY = {
 }  # fmt: skip
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 BUILD = ("build", "tiny.yaml", "--target", "onnxruntime", "-q")
-STUCK = """
+HANGING_BUILD = """
 import sys, time
 from tcc.compiler.bundle import goldens
-def stuck(*_):
+def hang(*_):
     print("stuck", flush=True)
     time.sleep(600)
-goldens.build_goldens = stuck
+goldens.build_goldens = hang
 from tcc.compiler.cli import main
 main()
 """
-DYING = """
+KILL_AT_CALL = """
 import os, signal, sys
 from pathlib import Path
 call, number = sys.argv.pop(1), int(sys.argv.pop(1))
-home = os if call == "fsync" else Path
-original, calls = getattr(home, call), []
-def dying(*arguments):
+owner = os if call == "fsync" else Path
+original, calls = getattr(owner, call), []
+def kill_process(*arguments):
     calls.append(1)
     if len(calls) == number:
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments)
-setattr(home, call, dying)
+setattr(owner, call, kill_process)
 from tcc.compiler.cli import main
 main()
 """
@@ -49,7 +49,7 @@ def read_tree(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in file_paths}
 
 
-def test_the_command_line_loads_nothing_heavy():
+def test_command_line_imports_no_heavy_library():
     program = (
         "import sys, tcc.compiler.cli\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
@@ -60,20 +60,22 @@ def test_the_command_line_loads_nothing_heavy():
     assert HEAVY & set(completed.stdout.split()) == set()
 
 
-@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("build", "--help"), ("--version",)])
-def test_help_loads_nothing_heavy(process, words):
+@pytest.mark.parametrize(
+    "arguments", [(), ("--help",), ("-h",), ("build", "--help"), ("--version",)]
+)
+def test_help_imports_no_heavy_library(process, arguments):
     program = (
         "import sys, atexit\n"
         "atexit.register(lambda: print(*sorted(m.partition('.')[0] for m in sys.modules),"
         " file=sys.stderr))\n" + PROGRAM
     )
-    outcome = process(*words, program=program)
+    outcome = process(*arguments, program=program)
     assert outcome.code == 0
     assert outcome.out
     assert HEAVY & set(outcome.err.split()) == set()
 
 
-def test_help_names_every_command_and_each_has_its_own(tcc):
+def test_help_lists_every_command(tcc):
     sections = tcc("--help").out.partition("Start:")[2]
     assert re.findall(r"^([A-Z]\w+):", sections, re.MULTILINE) == [
         "Build", "Inspect", "Deploy", "Maintain",
@@ -115,8 +117,8 @@ def test_shell_completion_knows_specs_and_targets(process):
     assert completed("tcc build --target host,onnx") == ["host,onnxruntime"]
 
 
-def test_shell_completion_is_that_of_the_shell_it_was_called_from(home):
-    # The shell is looked for among the processes above: here there is one, whoever runs the tests.
+def test_completion_script_is_for_the_calling_shell(home):
+    # tcc looks for the shell among its parent processes: here there is always one.
     command = f"{sys.executable} -c '{PROGRAM}' --show-completion; exit $?"
     completed = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
     assert (completed.returncode, completed.stderr) == (0, "")
@@ -124,36 +126,36 @@ def test_shell_completion_is_that_of_the_shell_it_was_called_from(home):
 
 
 class TestUsage:
-    def test_a_misspelt_command(self, tcc):
+    def test_misspelt_command_has_a_suggestion(self, tcc):
         outcome = tcc("bild")
         assert (outcome.code, outcome.out) == (2, "")
         assert "No such command 'bild'. Did you mean 'build'?" in outcome.err
 
-    def test_a_misspelt_option(self, tcc):
+    def test_misspelt_option_is_refused(self, tcc):
         outcome = tcc("build", "--tagret", "x")
         assert outcome.code == 2
         assert "Usage: tcc build [OPTIONS] [SPEC]" in outcome.err
         assert "--target" in outcome.err
 
-    @pytest.mark.parametrize("words", [(), ("slide",), ("plot",)])
-    def test_no_command(self, tcc, words):
-        outcome = tcc(*words)
+    @pytest.mark.parametrize("arguments", [(), ("slide",), ("plot",)])
+    def test_missing_command_prints_the_help(self, tcc, arguments):
+        outcome = tcc(*arguments)
         assert (outcome.code, outcome.err) == (0, "")
-        assert outcome.out == tcc(*words, "--help").out
+        assert outcome.out == tcc(*arguments, "--help").out
 
-    def test_a_missing_argument(self, tcc):
+    def test_missing_argument_is_refused(self, tcc):
         outcome = tcc("run")
         assert outcome.code == 2
         assert "Missing argument 'BUNDLE'" in outcome.err
 
-    def test_as_json(self, tcc):
+    def test_usage_error_as_json(self, tcc):
         outcome = tcc("check", "--nope", "--json")
         assert outcome.code == 2
         assert outcome.document == {"error": "No such option: --nope", "exit": 2, "diagnostics": []}
 
 
 class TestErrors:
-    def test_a_users_error_as_json(self, tcc):
+    def test_user_error_as_json(self, tcc):
         outcome = tcc("check", "nothing.yaml", "--json")
         assert outcome.code == 2
         assert outcome.document["error"] == "the file `nothing.yaml` does not exist"
@@ -161,8 +163,8 @@ class TestErrors:
         assert (diagnostic["code"], diagnostic["severity"]) == ("E0608", "error")
         assert "error[E0608]" in outcome.err
 
-    def test_our_own_failure_is_one_line(self, tcc, monkeypatch):
-        # These keep what they import.
+    def test_internal_error_is_one_line(self, tcc, monkeypatch):
+        # These modules keep references to what they import.
         importlib.import_module("tcc.compiler.frontend.spec_tests")
         spec_check = importlib.import_module("tcc.compiler.driver.spec_check")
         monkeypatch.setattr(spec_check, "compute_cost", lambda graph: 1 // 0)
@@ -178,12 +180,12 @@ class TestErrors:
         monkeypatch.setenv("TCC_DEBUG", "1")
         assert "Traceback" in tcc("check", "tiny.yaml").err
 
-    def test_control_characters_do_not_reach_the_terminal(self, tcc):
+    def test_control_characters_are_replaced(self, tcc):
         outcome = tcc("check", "x\x1b[31my")
         assert outcome.code == 2
         assert "\x1b" not in outcome.err
 
-    def test_text_that_the_terminal_cannot_show(self, process, home):
+    def test_unencodable_text_is_escaped(self, process, home):
         text = (home / "tiny.yaml").read_text().replace("'owl'", "'猫'")
         (home / "tiny.yaml").write_text(text)
         env = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
@@ -193,14 +195,14 @@ class TestErrors:
 
 
 class TestStreams:
-    def test_a_reader_that_leaves_early(self, home):
+    def test_closed_pipe_is_no_error(self, home):
         command = f"{sys.executable} -c '{PROGRAM}' show ddsnet | head -1"
         completed = subprocess.run(
             ["bash", "-c", command], check=False, capture_output=True, text=True
         )
         assert (completed.stdout, completed.stderr) == ("graph ddsnet {\n", "")
 
-    def test_standard_output_on_a_full_disk(self, process):
+    def test_full_standard_output_is_reported(self, process):
         with open("/dev/full", "w") as full:
             outcome = process("check", "tiny.yaml", stdout=full)
         assert outcome.code == 1
@@ -208,7 +210,7 @@ class TestStreams:
         assert "--> <standard output>" in outcome.err
         assert "Traceback" not in outcome.err
 
-    def test_a_closed_standard_output(self, home):
+    def test_closed_standard_output_is_no_error(self, home):
         command = f"{sys.executable} -c '{PROGRAM}' check tiny.yaml >&-"
         completed = subprocess.run(["bash", "-c", command], check=False, capture_output=True)
         assert (completed.returncode, completed.stderr) == (0, b"")
@@ -218,13 +220,13 @@ class TestInterrupted:
     @pytest.mark.parametrize(
         ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
     )
-    def test_a_signal_ends_it_cleanly(self, built, home, number, code):
+    def test_signal_stops_the_command_cleanly(self, built, home, number, code):
         files_before = read_tree(home)
-        # A shell starts what runs in the background with some signals ignored.
+        # A shell starts background processes with some signals ignored.
         reset = f"import signal; signal.signal({int(number)}, signal.SIG_DFL)\n"
         if number == signal.SIGINT:
             reset = reset.replace("SIG_DFL", "default_int_handler")
-        command = [sys.executable, "-c", reset + STUCK, *BUILD]
+        command = [sys.executable, "-c", reset + HANGING_BUILD, *BUILD]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as child:
@@ -237,10 +239,10 @@ class TestInterrupted:
         assert read_tree(home) == files_before
 
     @pytest.mark.parametrize(("call", "number"), [("fsync", 3), ("rename", 1), ("rename", 2)])
-    def test_a_kill_loses_nothing(self, process, tcc, built, home, call, number):
-        """Killed while it writes, before and between the two renames that replace a bundle."""
+    def test_kill_loses_nothing(self, process, tcc, built, home, call, number):
+        """Killed while writing, before and between the two renames that replace a bundle."""
         files_before = read_tree(built)
-        outcome = process(call, number, *BUILD, "--seed", 5, program=DYING)
+        outcome = process(call, number, *BUILD, "--seed", 5, program=KILL_AT_CALL)
         assert outcome.code == -signal.SIGKILL
         image = home / "x.png"
         image.write_bytes(files_before["goldens/1/image.png"])
@@ -266,16 +268,16 @@ class TestDisk:
                 yield folder
                 subprocess.run(["umount", str(folder)], check=True)
                 return
-        pytest.skip("may not mount a small disk")
+        pytest.skip("cannot mount a small disk")
 
-    def test_a_full_disk(self, process, small, home):
+    def test_full_disk_leaves_no_partial_file(self, process, small, home):
         outcome = process(*BUILD, "--out", small)
         assert outcome.code == 1
         assert "error[E0604]: cannot write this: No space left on device" in outcome.err
         assert "no partial file is left" in outcome.err
         assert list(small.iterdir()) == []
 
-    def test_a_full_disk_leaves_the_old_bundle(self, tcc, built, full_disk):
+    def test_full_disk_keeps_the_old_bundle(self, tcc, built, full_disk):
         files_before = read_tree(built)
         with full_disk(after=4):
             outcome = tcc(*BUILD, "--seed", 5, "--json")
@@ -284,7 +286,7 @@ class TestDisk:
         assert read_tree(built) == files_before
         assert [p.name for p in built.parent.iterdir()] == [built.name]
 
-    def test_an_output_folder_that_is_a_file(self, tcc, home):
+    def test_file_as_output_folder_is_refused(self, tcc, home):
         outcome = tcc(*BUILD, "--out", "tiny.yaml")
         assert outcome.code == 2
         assert "error[E0603]: cannot write this" in outcome.err
@@ -309,7 +311,7 @@ class TestTools:
         assert abilities == [True, True, False]
         assert tcc("targets", "-q").out.split() == list(target_by_name)
 
-    def test_targets_say_what_is_missing(self, process):
+    def test_targets_list_missing_tools(self, process):
         document = process("targets", "--json", env={"PATH": "/nonexistent"}).document
         (arm,) = (target for target in document["targets"] if target["name"] == "arm-a7")
         assert arm["runs"] is False
@@ -333,8 +335,8 @@ class TestTools:
         assert "onnxruntime" not in outcome.out
         assert tcc("dev", "doctor", "--json").document.keys() == document.keys()
 
-    def test_doctor_finds_what_is_broken(self, process, home):
-        """A package that does not load is named, with what installs it, and the exit code is 3."""
+    def test_doctor_reports_broken_packages(self, process, home):
+        """A package that does not load is named with its install command, and the exit code is 3."""
         (home / "safetensors.py").write_text("raise ImportError('no such symbol')")
         outcome = process("doctor", "--json", env={"PYTHONPATH": str(home)})
         assert outcome.code == 3
@@ -346,7 +348,7 @@ class TestTools:
 
 
 @pytest.mark.slow
-def test_an_arm_program_runs_under_qemu_or_says_what_is_missing(process, tcc, home, picture):
+def test_arm_program_runs_under_qemu_or_reports_it_missing(process, tcc, home, picture):
     import shutil
 
     assert tcc("build", "tiny.yaml", "--target", "arm-a7", "-q").code == 0

@@ -1,4 +1,4 @@
-"""Long work without a terminal says now and then how far it is."""
+"""Without a terminal, long work prints its progress from time to time."""
 
 import time
 
@@ -21,7 +21,7 @@ def report_stages(report, seconds=0.5):
         stages.finish_stage()
 
 
-def test_a_stage_that_lasts_is_a_line_on_standard_error(capsys):
+def test_long_stage_prints_lines_on_standard_error(capsys):
     report_stages(Report())
     out, err = capsys.readouterr()
     lines = err.splitlines()
@@ -30,13 +30,13 @@ def test_a_stage_that_lasts_is_a_line_on_standard_error(capsys):
     assert set(lines) <= {"images: 25%, after 0 min 00 s", "images: 25%, after 0 min 01 s"}
 
 
-def test_what_is_short_or_quiet_says_nothing(capsys):
+def test_short_or_quiet_stages_print_nothing(capsys):
     report_stages(Report(), 0)
     report_stages(Report(quiet=True))
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_line_of_somebody_else_counts(capsys):
+def test_other_output_postpones_progress_lines(capsys):
     report = Report()
     with report.track_stages() as stages:
         stages("training", 1, 9)
@@ -47,7 +47,7 @@ def test_a_line_of_somebody_else_counts(capsys):
     assert all(line.startswith("epoch ") for line in capsys.readouterr().err.splitlines())
 
 
-def test_a_stage_of_one_part_has_no_share():
+def test_stage_with_one_part_has_no_percentage():
     lines = []
     watching = ProgressLines(lines.append)
     watching.update("write", 0, 1)

@@ -1,4 +1,4 @@
-"""`tcc build` runs what it built, and keeps an artifact that does not agree from being used."""
+"""`tcc build` runs the built artifact and does not write it if its outputs are wrong."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ BUILD = ("build", "tiny.yaml", "--target", "ort")
 
 
 @pytest.fixture
-def wrong(monkeypatch):
-    """Artifacts whose outputs are off by the given factor."""
+def multiply_outputs(monkeypatch):
+    """Multiply the artifact's outputs by a factor."""
 
     def scale_outputs(factor: float) -> None:
         original_infer = OnnxRuntime.infer
@@ -26,8 +26,8 @@ def wrong(monkeypatch):
     return scale_outputs
 
 
-def test_an_artifact_that_disagrees_is_not_written(tcc, home, wrong):
-    wrong(3.0)
+def test_disagreeing_artifact_is_not_written(tcc, home, multiply_outputs):
+    multiply_outputs(3.0)
     outcome = tcc(*BUILD)
     assert outcome.code == 4
     assert (
@@ -38,24 +38,24 @@ def test_an_artifact_that_disagrees_is_not_written(tcc, home, wrong):
     assert list((home / "build").iterdir()) == []
 
 
-def test_the_bundle_that_was_there_stays(tcc, home, wrong):
+def test_previous_bundle_is_kept(tcc, home, multiply_outputs):
     assert tcc(*BUILD).code == 0
     bundle = home / "build" / "tiny-onnxruntime-fp32"
     manifest_before = (bundle / "manifest.json").read_bytes()
-    wrong(float("nan"))
+    multiply_outputs(float("nan"))
     outcome = tcc(*BUILD, "--seed", "5", "--json")
     assert outcome.code == 4
     assert [a["output"] for a in outcome.document["agreement"]] == ["logits"]
     assert (bundle / "manifest.json").read_bytes() == manifest_before
 
 
-def test_a_last_digit_may_differ(tcc, wrong):
-    wrong(1.00001)
+def test_difference_in_the_last_digit_is_accepted(tcc, multiply_outputs):
+    multiply_outputs(1.00001)
     assert tcc(*BUILD).code == 0
 
 
-def test_replaying_can_be_left_out(tcc, home, wrong):
-    wrong(3.0)
+def test_no_replay_skips_the_comparison(tcc, home, multiply_outputs):
+    multiply_outputs(3.0)
     outcome = tcc(*BUILD, "--no-replay")
     assert outcome.code == 0
     assert "  not compared with the reference: --no-replay" in outcome.out

@@ -1,4 +1,4 @@
-"""`tcc build --report`: a page in the bundle that needs nothing else."""
+"""`tcc build --report`: a self-contained page in the bundle."""
 
 import json
 import re
@@ -11,11 +11,11 @@ BUILD = (
     "build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--method", "minmax",
     "--floor", "min_cosine=0", "--report", "--data",
 )  # fmt: skip
-EMPTY = {"meta", "img", "wbr"}
+VOID_TAGS = {"meta", "img", "wbr"}
 
 
 class Page(HTMLParser):
-    """Its elements, the texts of each table's rows, and whatever is not closed."""
+    """Elements, table rows and open tags of a page."""
 
     def __init__(self, text):
         super().__init__()
@@ -24,7 +24,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in EMPTY:
+        if tag not in VOID_TAGS:
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
@@ -49,7 +49,7 @@ def page(tcc, home, images):
     return home / "build/tiny-onnxruntime-int8/report.html"
 
 
-def test_it_says_how_the_artifact_agrees_and_what_integers_lose(page):
+def test_report_has_agreement_and_quantization_error(page):
     report = Page(page.read_text())
     assert report.open == []
     rows = {row[0]: row[1:] for row in report.rows}
@@ -57,14 +57,14 @@ def test_it_says_how_the_artifact_agrees_and_what_integers_lose(page):
     assert re.fullmatch(r"0 of \d+", rows["outputs that are not bit-exact"][0])
     assert re.fullmatch(r"0 of [\d,]+", rows["different values in these layers"][0])
     assert rows["parameters"] == ["135"]
-    assert float(rows["logits"][1].split(" to ")[0]) > 0  # the interval of the loss
+    assert float(rows["logits"][1].split(" to ")[0]) > 0  # the interval of the accuracy drop
     assert rows["relu"][0] == "relu"
     assert float(rows["relu"][2]) > 20  # dB
     assert rows["1"][0].startswith("sample image ")
 
 
-def test_it_counts_the_goldens_that_were_run(tcc, home):
-    """Of a single target one of two."""
+def test_report_counts_the_replayed_goldens(tcc, home):
+    """For a single target, one of two."""
     assert tcc("build", "tiny.yaml", "--target", "ort", "--report").code == 0
     text = (home / "build/tiny-onnxruntime-fp32/report.html").read_text()
     rows = {row[0]: row[1:] for row in Page(text).rows}
@@ -76,7 +76,7 @@ def list_headings(text):
     return re.findall("<h2>(.*?)</h2>", text)
 
 
-def test_it_begins_with_what_a_user_asks_and_ends_with_hashes(page):
+def test_report_starts_with_a_summary_and_ends_with_hashes(page):
     text = page.read_text()
     assert list_headings(text)[:3] == [
         "Summary",
@@ -96,7 +96,7 @@ def test_it_begins_with_what_a_user_asks_and_ends_with_hashes(page):
     assert not re.search("[0-9a-f]{64}", text[: text.index("Identity")])
 
 
-def test_it_has_the_figures_of_the_training_whose_weights_it_is_of(tcc, home):
+def test_report_has_the_metrics_of_the_training(tcc, home):
     from tcc.compiler.data import weights
     from tcc.compiler.driver import pipeline
     from tcc.compiler.frontend.spec import load
@@ -118,14 +118,14 @@ def test_it_has_the_figures_of_the_training_whose_weights_it_is_of(tcc, home):
     rows = [row for row in Page(text).rows if row]
     assert [
         "accuracy",
-        "3 of 5 test images correct, 60.00% (95% confidence interval 14.00% to 95.00%), in float32",
+        "3 of 5 test images correct, 60.00% (95 % confidence interval 14.00% to 95.00%), in float32",
     ] in rows
     assert ["dog", "2", "1", "0"] in rows
     assert ["dog", "cat", "2"] in rows
     assert "owl: sensitivity not known, because no test image is of this class" in text
 
 
-def test_it_loads_nothing_runs_nothing_and_shows_no_image_of_the_users(page):
+def test_report_has_no_scripts_links_or_user_images(page):
     data = page.read_bytes()
     assert len(data) < 100_000
     report = Page(data.decode())
@@ -137,7 +137,7 @@ def test_it_loads_nothing_runs_nothing_and_shows_no_image_of_the_users(page):
     assert b"default-src 'none'" in data
 
 
-def test_it_is_a_file_of_the_bundle_like_others(page, tcc):
+def test_changed_report_is_detected(page, tcc):
     page_before = page.read_bytes()
     assert tcc("verify", page.parent).code == 0
     page.write_bytes(page_before.replace(b"0 of", b"1 of", 1))
@@ -147,7 +147,7 @@ def test_it_is_a_file_of_the_bundle_like_others(page, tcc):
     assert "report.html" in outcome.err
 
 
-def test_the_same_build_gives_the_same_page_elsewhere(page, tcc, images):
+def test_report_is_reproducible_in_another_folder(page, tcc, images):
     assert tcc(*BUILD, images, "--agree", "3", "-o", "other").code == 0
     assert (
         page.parents[2].joinpath("other", page.parent.name, page.name).read_bytes()
@@ -155,7 +155,7 @@ def test_the_same_build_gives_the_same_page_elsewhere(page, tcc, images):
     )
 
 
-def test_what_was_not_compared_is_said_to_be_so(tcc, home):
+def test_report_states_a_missing_comparison(tcc, home):
     outcome = tcc("build", "tiny.yaml", "--target", "ort", "--report", "--no-replay")
     assert outcome.code == 0
     text = (home / "build/tiny-onnxruntime-fp32/report.html").read_text()
@@ -163,8 +163,8 @@ def test_what_was_not_compared_is_said_to_be_so(tcc, home):
     assert "This bundle has no int8 model." in text
 
 
-def test_floats_are_told_by_their_tolerance_alone(tcc, home):
-    """By how much they were off depends on the processor, and so would the page's bytes."""
+def test_float_report_has_only_the_tolerance(tcc, home):
+    """The measured error depends on the processor, and so would the bytes of the page."""
     assert tcc("build", "tiny.yaml", "--target", "ort", "--report").code == 0
     rows = Page((home / "build/tiny-onnxruntime-fp32/report.html").read_text()).rows
     (row,) = [row for row in rows if row[0].startswith("outputs within")]
@@ -175,7 +175,7 @@ def test_floats_are_told_by_their_tolerance_alone(tcc, home):
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
-def test_a_browser_shows_it_whole(page, tmp_path, width, scheme):
+def test_report_fits_the_browser_window(page, tmp_path, width, scheme):
     with Browser(tmp_path / "profile") as browser:
         browser("Page.navigate", url=page.as_uri())
         browser.wait("document.readyState === 'complete'")
@@ -187,6 +187,8 @@ def test_a_browser_shows_it_whole(page, tmp_path, width, scheme):
         nodes = browser("Accessibility.getFullAXTree")["nodes"]
         accessible_names = {(n["role"]["value"], n["name"]["value"]) for n in nodes if "name" in n}
         assert {("heading", "Agreement"), ("region", "figure of the network")} <= accessible_names
-        sent = [request["request"]["url"] for request in browser.told("Network.requestWillBeSent")]
+        sent = [
+            request["request"]["url"] for request in browser.get_events("Network.requestWillBeSent")
+        ]
         assert {url.split(":")[0] for url in sent} <= {"file", "data"}
-        assert browser.told("Log.entryAdded") == []
+        assert browser.get_events("Log.entryAdded") == []

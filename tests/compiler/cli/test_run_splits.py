@@ -1,4 +1,4 @@
-"""The split of a run in other commands: nobody judges by what was learned without asking for it."""
+"""The split of a run in other commands: training images are not used for evaluation by default."""
 
 import csv
 import json
@@ -18,8 +18,8 @@ def tcc(*args):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Class folders that a training split by its seed, and its folder."""
+def trained_run(tmp_path_factory):
+    """A folder with class folders and a training run with a seeded split."""
     home = tmp_path_factory.mktemp("home")
     (home / "net.yaml").write_text(SPEC)
     (home / "own.yaml").write_text(RECIPE)
@@ -36,9 +36,9 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def home(made, tmp_path, monkeypatch):
-    """A copy of them, to be changed."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+def home(trained_run, tmp_path, monkeypatch):
+    """A copy of the trained run that a test may change."""
+    shutil.copytree(trained_run, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -48,7 +48,7 @@ def read_split(home):
         return list(csv.DictReader(file))
 
 
-def test_the_file_says_what_the_run_had(home):
+def test_split_file_lists_the_images_of_the_run(home):
     split_rows = read_split(home)
     assert [line["split"] for line in split_rows] == ["train"] * 20 + ["val"] * 10 + ["test"] * 10
     assert {line["file"].partition("/")[0] for line in split_rows} == {"blue", "red"}
@@ -56,7 +56,7 @@ def test_the_file_says_what_the_run_had(home):
     assert {line["group"] for line in split_rows} == {""}
 
 
-def test_eval_judges_by_the_test_images_of_the_run(home):
+def test_eval_uses_the_test_images_of_the_run(home):
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "set", "--json")
     report = json.loads((home / "run" / "report.json").read_bytes())
     document = json.loads(outcome.stdout)
@@ -67,7 +67,7 @@ def test_eval_judges_by_the_test_images_of_the_run(home):
     assert json.loads(outcome.stdout)["data"]["digest"] == report["data"]["digests"]["train"]
 
 
-def test_weights_that_left_the_folder_are_warned_of_and_take_the_run_by_name(home):
+def test_moved_weights_warn_and_accept_a_split_option(home):
     shutil.copy(home / "run" / "weights.safetensors", home / "w.safetensors")
     args = ("eval", "net.yaml", "--weights", "w.safetensors", "--data", "set", "--json")
     outcome = tcc(*args)
@@ -95,7 +95,7 @@ def test_weights_that_left_the_folder_are_warned_of_and_take_the_run_by_name(hom
     ],
     ids=["gone", "changed"],
 )
-def test_a_folder_that_changed_is_told(home, change, message):
+def test_changed_images_are_reported(home, change, message):
     *_, last_image, other_image = [home / "set" / line["file"] for line in read_split(home)]
     change(last_image, other_image)
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "set")
@@ -105,7 +105,7 @@ def test_a_folder_that_changed_is_told(home, change, message):
     assert "run/split.csv:40: an image of split `test`" in outcome.stderr
 
 
-def test_new_images_are_left_out_and_named(home):
+def test_new_images_are_skipped_and_named(home):
     draw(home / "set" / "blue" / "new.png", "blue", 99)
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "set", "--json")
     assert "warning[E1219]: 1 image is not in the run's split and not used" in outcome.stderr
@@ -113,7 +113,7 @@ def test_new_images_are_left_out_and_named(home):
     assert json.loads(outcome.stdout)["data"]["images"] == 10
 
 
-def test_learned_images_do_not_judge_from_another_folder_either(home):
+def test_copies_of_training_images_are_refused_for_evaluation(home):
     for line in read_split(home):
         if line["split"] == "train":
             path = home / "copies" / line["label"] / line["file"].replace("/", "-")
@@ -129,7 +129,7 @@ def test_learned_images_do_not_judge_from_another_folder_either(home):
     assert json.loads(outcome.stdout)["data"]["images"] == 1
 
 
-def test_a_part_of_the_test_images_is_called_a_part(home):
+def test_evaluation_on_some_test_images_is_reported(home):
     test_files = [line["file"] for line in read_split(home) if line["split"] == "test"]
     for file in test_files[:3] + test_files[-3:]:
         path = home / "few" / file
@@ -139,14 +139,14 @@ def test_a_part_of_the_test_images_is_called_a_part(home):
     assert "evaluated on 6 of the 10 images of `test` of run" in outcome.stderr
 
 
-def test_a_confusion_matrix_is_of_the_test_images(home):
+def test_confusion_plot_uses_the_test_images(home):
     outcome = tcc("plot", "confusion", "net.yaml", *WEIGHTS, "--data", "set", "-o", "c.svg")
     assert outcome.exit_code == 0, outcome.stderr
     assert "evaluated on the 10 images of `test` of run" in outcome.stderr
 
 
-def test_plots_take_the_split_that_is_named(home):
-    """Judged images are of `test`, those that calibrate of `train`; `none` takes all."""
+def test_plots_use_the_named_split(home):
+    """Evaluation images come from `test`, calibration images from `train`. `none` uses all images."""
     shutil.copy(home / "run" / "weights.safetensors", home / "w.safetensors")
 
     def draw_plot(kind, *args):
@@ -181,7 +181,7 @@ def test_plots_take_the_split_that_is_named(home):
         assert "of `test`" not in stderr_text
 
 
-def test_with_a_calibration_pictures_are_of_the_test_images(home):
+def test_plots_with_a_calibration_use_the_test_images(home):
     assert tcc("calibrate", "net.yaml", *WEIGHTS, "--data", "set", "-o", "c.json").exit_code == 0
     plot_args = ("net.yaml", *WEIGHTS, "--data", "set", "--calibration", "c.json", "-o", "p.svg")
     for kind in ("features", "errors"):
@@ -191,7 +191,7 @@ def test_with_a_calibration_pictures_are_of_the_test_images(home):
     outcome = tcc("plot", "filters", *plot_args)
     assert outcome.exit_code == 2
     assert "`--data` has no effect: with `--calibration` no images are read" in outcome.stderr
-    # Folders of sides, and no run that says more.
+    # Split folders, without a run that defines other splits.
     (home / "sides").mkdir()
     shutil.copytree("set", "sides/train")
     shutil.copytree("set", "sides/test")
@@ -200,7 +200,7 @@ def test_with_a_calibration_pictures_are_of_the_test_images(home):
 
 
 @pytest.mark.parametrize("kind", ["confusion", "tsne", "filters"])
-def test_a_plot_without_its_split_is_not_drawn(home, kind):
+def test_plot_with_an_invalid_split_file_is_refused(home, kind):
     (home / "bad.csv").write_bytes(b"\0\xff")
     for split_name in ("nowhere", "bad.csv", "net.yaml", "/dev/zero"):
         plot_args = ("--data", "set", "--split", split_name, "-o", "p.svg")
@@ -210,14 +210,14 @@ def test_a_plot_without_its_split_is_not_drawn(home, kind):
         assert f"--> {split_name}" in outcome.stderr
 
 
-def test_calibration_takes_what_the_network_has_learned_from(home):
+def test_calibration_uses_the_training_images(home):
     outcome = tcc("calibrate", "net.yaml", *WEIGHTS, "--data", "set", "-o", "c.json", "--json")
     assert "calibrated with the 20 images of `train` of run" in outcome.stderr
     report = json.loads((home / "run" / "report.json").read_bytes())
     assert json.loads(outcome.stdout)["data"]["digest"] == report["data"]["digests"]["train"]
 
 
-def test_a_bundle_of_the_projects_weights_is_fitted_to_val_and_judged_by_test(home):
+def test_bundle_is_fitted_on_val_and_evaluated_on_test(home):
     text = 'spec = "net.yaml"\nweights = "run/weights.safetensors"\ndata = "set"\n'
     (home / "tcc.toml").write_text(text)
     args = ("build", "--target", "onnxruntime", "--precision", "int8", "--quiet")
@@ -237,7 +237,7 @@ def test_a_bundle_of_the_projects_weights_is_fitted_to_val_and_judged_by_test(ho
     assert outcome.stderr.count("evaluated on the 10 images of `test` of run") == 1
 
 
-def test_training_further_keeps_the_split(home):
+def test_further_training_keeps_the_split(home):
     args = ("train", "net.yaml", "--data", "set", "--recipe", "own.yaml", "--epochs", "1")
     outcome = tcc(*args, *WEIGHTS, "--seed", "5", "--threads", "1", "-o", "more")
     assert outcome.exit_code == 0, outcome.stderr
@@ -246,7 +246,7 @@ def test_training_further_keeps_the_split(home):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "why"),
+    ("old", "new", "line", "reason"),
     [
         (",test,", ",late,", 32, "split `late` is not one of train, val, test"),
         ("file,label", "label,file", 1, "the first line must be file,label,group,split,sha256"),
@@ -255,18 +255,20 @@ def test_training_further_keeps_the_split(home):
         (",val,", ",val,,", None, "it has 6 cells instead of 5"),
     ],
 )
-def test_a_damaged_file_is_refused_where_it_is(home, old, new, line, why):
+def test_damaged_split_file_is_refused_with_a_location(home, old, new, line, reason):
     path = home / "run" / "split.csv"
     path.write_text(path.read_text().replace(old, new, 1))
     outcome = tcc("eval", "net.yaml", *WEIGHTS, "--data", "set")
     assert outcome.exit_code == 2
     assert "error[E1217]" in outcome.stderr
-    assert why in outcome.stderr
+    assert reason in outcome.stderr
     assert "run/split.csv:" + (f"{line}:1" if line else "") in outcome.stderr
 
 
-def test_python_draws_as_the_command_does(home):
-    """By the run's test images; of weights that left their run it warns, unless it is named."""
+def test_python_plot_matches_the_command(home):
+    """Both use the test images of the run. For moved weights Python warns, unless the split is
+    named.
+    """
     pytest.importorskip("matplotlib", reason="needs the extra `plot`")
     from tcc import plot
 
@@ -287,8 +289,8 @@ def test_python_draws_as_the_command_does(home):
     assert draw_plot("none", weights="away.safetensors", split="none") != typed
 
 
-def test_an_image_that_was_skipped_is_on_no_side(home):
-    """Other commands do without it, as the training did."""
+def test_skipped_image_is_in_no_split(home):
+    """Other commands skip it too."""
     (home / "set/blue/0.png").write_bytes((home / "set/blue/0.png").read_bytes()[:60])
     (home / "set/index.csv").write_text("file,label\n" + "".join(
         f"{path.relative_to(home / 'set')},{path.parent.name}\n"
@@ -306,4 +308,4 @@ def test_an_image_that_was_skipped_is_on_no_side(home):
         outcome = tcc("eval", "net.yaml", *weights, "--data", "set")
         assert outcome.exit_code == 0, outcome.stderr
         assert "1 image is not in the run's split and not used" in outcome.stderr
-        assert "E0719" not in outcome.stderr  # the table is known
+        assert "E0719" not in outcome.stderr  # the command knows the table

@@ -42,7 +42,7 @@ def format_code(outcome):
     return f"{outcome.code} {outcome.err.partition('error[')[2][:5]}".strip()
 
 
-def test_a_bundle_runs_once_its_program_is_signed(tcc, bundle, keys, picture):
+def test_bundle_runs_after_its_program_is_signed(tcc, bundle, keys, picture):
     for args in (("run", bundle, picture), ("verify", bundle)):
         outcome = tcc(*args)
         assert "E1365" in outcome.err, (args, outcome)
@@ -60,7 +60,7 @@ def test_a_bundle_runs_once_its_program_is_signed(tcc, bundle, keys, picture):
     assert second_outcome.code == 0
 
 
-def test_the_bundle_says_what_is_in_it(bundle, keys):
+def test_bundle_has_the_key_and_lists_the_crypto_library(bundle, keys):
     assert (bundle / "model/tiny-run.pem").read_bytes() == (keys / "device.pub").read_bytes()
     bill = json.loads((bundle / "bom.cdx.json").read_text())
     libraries = {component["name"]: component.get("version") for component in bill["components"]}
@@ -69,7 +69,7 @@ def test_the_bundle_says_what_is_in_it(bundle, keys):
     assert "Monocypher" in (bundle / "model/src/LICENCE-monocypher.txt").read_text()
 
 
-def test_whoever_seals_the_bundle_again_does_not_get_past_the_program(tcc, bundle, keys, picture):
+def test_resealed_bundle_with_a_wrong_signature_is_refused(tcc, bundle, keys, picture):
     assert tcc("sign", bundle, "--runner-key", keys / "device.pem").code == 0
     signature = bundle / "model/tiny-run.sig"
     signature.write_bytes(bytes(64))
@@ -78,7 +78,7 @@ def test_whoever_seals_the_bundle_again_does_not_get_past_the_program(tcc, bundl
     assert format_code(tcc("run", bundle, picture, "--trust")) == "2 E1365"
 
 
-def test_both_signatures_are_written_in_their_order(tcc, bundle, keys, picture, monkeypatch, home):
+def test_both_signatures_are_written_in_order(tcc, bundle, keys, picture, monkeypatch, home):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     assert format_code(tcc("sign", bundle, "--key", keys / "maker.pem")) == "2 E1369"
     both = ("--runner-key", keys / "device.pem", "--key", keys / "maker.pem")
@@ -86,9 +86,9 @@ def test_both_signatures_are_written_in_their_order(tcc, bundle, keys, picture, 
     assert outcome.out == f"{bundle}/model/tiny-run.sig\n{bundle}/model.sig\n", outcome.err
     assert tcc("trust", "add", keys / "maker.pub").code == 0
     assert tcc("run", bundle, picture).code == 0
-    # The program's signature alone is there already.
+    # The program's signature already exists.
     assert tcc("sign", bundle, "--key", keys / "maker.pem").code == 0
-    # Of the files before: what signs the program takes that of the bundle away.
+    # Signing the program removes the earlier signature of the bundle.
     assert tcc("sign", bundle, "--runner-key", keys / "device.pem").code == 0
     assert not (bundle / "model.sig").exists()
 
@@ -112,11 +112,11 @@ def test_wrong_keys_and_options_are_refused(tcc, bundle, keys):
     assert "onnxruntime have no program that checks a signature" in outcome.err
 
 
-def test_a_program_that_checks_nothing_is_not_signed(tcc, built, keys):
+def test_program_without_signature_check_is_not_signed(tcc, built, keys):
     assert format_code(tcc("sign", built, "--runner-key", keys / "device.pem")) == "2 E1367"
 
 
-def test_a_build_of_another_key_is_another_one_and_one_without_is_as_before(
+def test_the_key_changes_the_program_and_no_key_gives_the_old_bytes(
     tcc, bundle, keys, home, built_for_host
 ):
     program_before = (bundle / "model/tiny-run").read_bytes()
@@ -137,7 +137,7 @@ def test_a_build_of_another_key_is_another_one_and_one_without_is_as_before(
 
 
 def draw(folder):
-    """Write images of three classes, of shades of their own in each split."""
+    """Write images of three classes, with other shades in each split."""
     for split, base_shade in (("val", 0), ("test", 100)):
         for number, label in enumerate(3 * ("cat", "dog", "owl")):
             path = folder / split / label / f"{number}.png"
@@ -146,7 +146,7 @@ def draw(folder):
     return folder
 
 
-def test_what_is_fitted_has_to_be_signed_again(tcc, bundle, keys, home):
+def test_fitted_program_must_be_signed_again(tcc, bundle, keys, home):
     assert tcc("sign", bundle, "--runner-key", keys / "device.pem").code == 0
     outcome = tcc("eval", bundle, "--data", draw(home / "set"), "--fit")
     assert outcome.code == 0, outcome.err

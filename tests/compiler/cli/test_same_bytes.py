@@ -1,6 +1,6 @@
-"""One spec gives one bundle: in any folder, time zone, locale, process, and for any user.
+"""One spec gives one bundle in any folder, time zone, locale and process, and for any user.
 
-Bundles and calibrations hold contents alone: what files and folders are called changes no byte.
+Bundles and calibrations depend only on contents: names of files and folders change no byte.
 """
 
 import hashlib
@@ -20,15 +20,15 @@ PROGRAM = """
 import json, sys
 from tcc.compiler.cli import main
 
-for words in json.loads(sys.argv[1]):
-    sys.argv = ["tcc", *words]
+for command in json.loads(sys.argv[1]):
+    sys.argv = ["tcc", *command]
     try:
         main()
     except SystemExit as end:
         if end.code:
             raise
 """
-"""Several builds, one after another: what they load is loaded once."""
+"""Several builds in one process, so that libraries load once."""
 ENVIRONMENTS = {
     "a": {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
     "b é/deeper": {
@@ -40,7 +40,7 @@ ENVIRONMENTS = {
         "LOGNAME": "somebody",
     },
 }
-"""What differs between two builds; a locale that is not here is the C one."""
+"""Environments of the two builds. A missing locale acts as the C locale."""
 INHERITED_VARIABLES = ("PATH", "PYTHONPATH", "XDG_CACHE_HOME")
 QUICK = [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
 NAMED_PAIRS = [*QUICK, ("tflite", "int8"), ("ax620", "int8")]
@@ -48,8 +48,16 @@ NAMES = {
     "one": ("tiny.yaml", "weights.safetensors", "set", "scales.json"),
     "two/deeper": ("other spec.yaml", "best of 3.safetensors", "patients", "c.json"),
 }
-"""The names of the spec, the weights, the images and the calibration, by working folder."""
-LAX = ("--method", "minmax", "--floor", "min_cosine=0", "--floor", "min_correlation=0", "--probes")
+"""Names of the spec, weights, images and calibration, by working folder."""
+LAX_OPTIONS = (
+    "--method",
+    "minmax",
+    "--floor",
+    "min_cosine=0",
+    "--floor",
+    "min_correlation=0",
+    "--probes",
+)
 
 
 def compute_digests(folder):
@@ -62,15 +70,15 @@ def compute_digests(folder):
 
 
 def build(folder, home, images, commands, settings):
-    """Build in a place; return what each file holds."""
+    """Build in a folder, and return the digest and mode of each file."""
     folder.mkdir(parents=True)
     shutil.copy(home / "tiny.yaml", folder)
     shutil.copytree(images, folder / "set")
     inherited = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
     env = {**inherited, "HOME": str(folder / "home"), "TMPDIR": str(folder), **settings}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    env["XDG_CACHE_HOME"] = str(cache)  # what was fetched, and compiled pieces of runtimes
-    # With the key that seals them; what was built here is no part of what is built.
+    env["XDG_CACHE_HOME"] = str(cache)  # downloads, and compiled parts of runtimes
+    # Copy the key that seals the cache, but no record of earlier builds.
     shutil.copytree(user_folders.locate_key_file().parent, folder / "home/.local/state/tcc/seal")
     command = [sys.executable, "-c", PROGRAM, json.dumps(commands)]
     completed = subprocess.run(
@@ -81,11 +89,11 @@ def build(folder, home, images, commands, settings):
 
 
 def make_commands(pairs):
-    """Return the builds of pairs of a target and a precision, a command for each precision."""
+    """Return the build commands of (target, precision) pairs, one for each precision."""
     for kind in dict.fromkeys(kind for _, kind in pairs):
         targets = ",".join(target for target, precision in pairs if precision == kind)
         args = ["build", "tiny.yaml", "--target", targets, "--precision", kind, "--report", "-q"]
-        yield [*args, "--data", "set", *LAX] if kind.startswith("int8") else args
+        yield [*args, "--data", "set", *LAX_OPTIONS] if kind.startswith("int8") else args
 
 
 @pytest.mark.parametrize("pairs", [QUICK, pytest.param(PAIRS, marks=pytest.mark.slow)], ids=len)
@@ -96,7 +104,7 @@ def test_two_builds_have_the_same_bytes(tcc, home, images, tmp_path, pairs):
     build_args = list(make_commands(pairs))
     (first_folder, first_settings), (second_folder, second_settings) = ENVIRONMENTS.items()
     first_digests = build(tmp_path / first_folder, home, images, build_args, first_settings)
-    # Nor does what was built before, in the same process, shape anything.
+    # Earlier builds in the same process have no effect either.
     second_digests = build(
         tmp_path / second_folder, home, images, build_args[::-1], second_settings
     )
@@ -110,7 +118,7 @@ def test_two_builds_have_the_same_bytes(tcc, home, images, tmp_path, pairs):
 
 
 def copy_project(folder, home, images, names):
-    """Put the same contents into a folder, under some names."""
+    """Copy the project into a folder with other file names."""
     spec, weights, data, scales = names
     folder.mkdir(parents=True)
     shutil.copy(home / "tiny.yaml", folder / spec)
@@ -122,7 +130,7 @@ def copy_project(folder, home, images, names):
 
 @pytest.fixture
 def weights(home):
-    """A file of weights."""
+    """A weights file."""
     import tcc
 
     network = tcc.torch("tiny.yaml")
@@ -131,13 +139,13 @@ def weights(home):
 
 
 @pytest.mark.usefixtures("weights")
-def test_names_shape_no_calibration(tcc, home, images, monkeypatch):
+def test_file_names_do_not_change_calibrations(tcc, home, images, monkeypatch):
     file_bytes = []
     for folder_name, names in NAMES.items():
         copy_project(home / folder_name, home, images, names)
         monkeypatch.chdir(home / folder_name)
         spec, weights, data, scales = names
-        # This target has more files: the images of the package, and a picture.
+        # This target has more files: the image archive and a plot.
         args = ("calibrate", spec, "--weights", weights, "--data", data, "--target", "ax620")
         assert tcc(*args, "-o", scales, "-q").code == 0
         suffixes = (".json", ".images.tar", ".cosine.svg")
@@ -153,7 +161,7 @@ def test_names_shape_no_calibration(tcc, home, images, monkeypatch):
 @pytest.mark.parametrize(
     "pairs", [NAMED_PAIRS, pytest.param(PAIRS, marks=pytest.mark.slow)], ids=len
 )
-def test_names_shape_no_bundle(tcc, home, images, monkeypatch, pairs, fresh):
+def test_file_names_do_not_change_bundles(tcc, home, images, monkeypatch, pairs, fresh):
     here = tcc("targets", "--json").document["targets"]
     able = {member["name"] for member in here if member["builds"]}
     kinds = dict.fromkeys(kind for target, kind in pairs if target in able)
@@ -167,7 +175,9 @@ def test_names_shape_no_bundle(tcc, home, images, monkeypatch, pairs, fresh):
         for kind in kinds:
             targets = ",".join(name for name, member in pairs if member == kind and name in able)
             data_args = (
-                ("--calibration", scales, "--data", data) if not fresh else ("--data", data, *LAX)
+                ("--calibration", scales, "--data", data)
+                if not fresh
+                else ("--data", data, *LAX_OPTIONS)
             )
             int8_args = data_args if kind.startswith("int8") else ()
             build_args = ("--weights", weights, "--report", "--no-cache", "-q", *int8_args)

@@ -1,4 +1,4 @@
-"""`tcc eval --saturation`: levels at their end are counted, and compared with calibration's."""
+"""`tcc eval --saturation` counts saturated values and compares them with the calibration."""
 
 import json
 import re
@@ -21,9 +21,9 @@ COUNT = ("eval", "--saturation", "--json")
 
 @pytest.fixture
 def calibrated(tcc, home, images):
-    """A calibration on dark images, and int8 bundles of it."""
+    """A calibration on dark images, and a function that builds int8 bundles with it."""
     dark = home / "dark"
-    # As many as say what is usual.
+    # As many images as the usual saturation needs.
     for path in sorted(images.rglob("*.png"))[:16]:
         image_path = dark / path.relative_to(images)
         image_path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def read_shares(document):
 
 
 def compute_shares(home, data):
-    """The same of every value of the integer program, by the executor that is written in numpy."""
+    """Compute the saturated share of each value with the numpy reference executor."""
     from tcc.compiler.data.dataset import read_dataset
     from tcc.compiler.driver import pipeline
     from tcc.compiler.frontend.spec import load
@@ -77,7 +77,7 @@ def compute_shares(home, data):
     return shares
 
 
-def test_artifacts_and_the_reference_count_the_same(tcc, home, images, calibrated):
+def test_artifacts_and_reference_count_the_same(tcc, home, images, calibrated):
     onnx, lite = (tcc(*COUNT, calibrated(name), *DATA) for name in ("onnxruntime", "tflite"))
     reference = tcc(*COUNT, "tiny.yaml", *DATA, "--calibration", "c.json")
     assert onnx.code == lite.code == reference.code == 0, onnx.err + lite.err + reference.err
@@ -94,8 +94,8 @@ def test_artifacts_and_the_reference_count_the_same(tcc, home, images, calibrate
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["host", "arm-a7"])
-def test_programs_for_processors_count_the_same_to_the_unit(tcc, home, images, calibrated, target):
-    """Looked into by the command, and by themselves where they are built to count."""
+def test_processor_programs_count_exactly_the_same(tcc, home, images, calibrated, target):
+    """Counted by the command, and by the program itself in an instrumented build."""
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     machine = MACHINES[target]
     if not (machine.native or shutil.which(machine.qemu)):
@@ -131,7 +131,7 @@ def list_deviating(document):
     return [layer["layer"] for layer in document["saturation"]["layers"] if layer["clips_more"]]
 
 
-def test_more_clipping_than_on_the_calibrations_images_is_said(tcc, home, calibrated):
+def test_more_clipping_than_in_calibration_is_reported(tcc, home, calibrated):
     bundle = calibrated("onnxruntime")
     bright, dark = tcc(*COUNT, bundle, *DATA), tcc(*COUNT, bundle, "--data", "dark")
     assert list_deviating(bright.document)
@@ -141,14 +141,14 @@ def test_more_clipping_than_on_the_calibrations_images_is_said(tcc, home, calibr
     assert dark.document["saturation"]["compared"]
     assert not list_deviating(dark.document)
     assert "more values clip" not in dark.err
-    # By min-max nothing is held out: what is usual is of the calibration's images, which these are.
+    # Min-max uses all images, so the usual saturation is from these calibration images.
     for layer in dark.document["saturation"]["layers"]:
         assert layer["at_calibration"] == pytest.approx(layer["share"])
         assert layer["worst_image"] >= layer["share"]
         assert layer["images_above"] == 0
 
 
-def test_nothing_is_concluded_of_how_images_fit(tcc, home, calibrated):
+def test_report_draws_no_conclusion_about_accuracy(tcc, home, calibrated):
     bundle = calibrated("onnxruntime")
     for data in ("set", "dark"):
         outcome = tcc("eval", "--saturation", bundle, "--data", data)
@@ -157,7 +157,7 @@ def test_nothing_is_concluded_of_how_images_fit(tcc, home, calibrated):
         assert "These counts do not show how accurate the network is" in outcome.out
 
 
-def test_the_table_marks_them(tcc, calibrated):
+def test_table_marks_layers_that_clip_more(tcc, calibrated):
     outcome = tcc("eval", "--saturation", calibrated("onnxruntime"), *DATA)
     assert "saturated values, on 24 images" in outcome.out
     assert "clips more" in outcome.out
@@ -168,7 +168,7 @@ def test_the_table_marks_them(tcc, calibrated):
 
 @pytest.fixture
 def unlabelled(home, images):
-    """The same images in a flat folder, and in folders that are no classes."""
+    """The same images in a flat folder, and in folders that are not classes."""
     for number, path in enumerate(sorted(images.rglob("*.png"))):
         for folder_path in (home / "flat", home / "visits" / f"visit {number % 2}"):
             folder_path.mkdir(parents=True, exist_ok=True)
@@ -177,10 +177,10 @@ def unlabelled(home, images):
 
 
 @pytest.mark.parametrize(
-    ("folder", "why"),
+    ("folder", "reason"),
     [("flat", "these images have no labels"), ("visits", "the network has no class `visit 0`")],
 )
-def test_images_need_no_labels(tcc, unlabelled, calibrated, folder, why):
+def test_saturation_needs_no_labels(tcc, unlabelled, calibrated, folder, reason):
     bundle = calibrated("onnxruntime")
     for network in ((bundle,), ("tiny.yaml", "--calibration", "c.json")):
         labelled = tcc(*COUNT, *network, *DATA).document
@@ -189,13 +189,13 @@ def test_images_need_no_labels(tcc, unlabelled, calibrated, folder, why):
         assert outcome.document["saturation"] == labelled["saturation"]
         assert outcome.document["accuracy"] is None
         assert outcome.document["data"]["images"] == 24
-        assert f"accuracy on {folder} is not measured: {why}" in outcome.err
+        assert f"accuracy on {folder} is not measured: {reason}" in outcome.err
     text = tcc("eval", "--saturation", bundle, "--data", folder)
     assert "accuracy" not in text.out.replace("how accurate", "")
     assert "more values clip" in text.err
 
 
-def test_what_needs_labels_asks_for_them(tcc, unlabelled, calibrated):
+def test_accuracy_options_need_labels(tcc, unlabelled, calibrated):
     bundle = calibrated("onnxruntime")
     for args in ((), ("--saturation", "--bootstrap", "100")):
         outcome = tcc("eval", bundle, "--data", "flat", *args)
@@ -204,8 +204,8 @@ def test_what_needs_labels_asks_for_them(tcc, unlabelled, calibrated):
 
 
 @pytest.fixture
-def blind(tcc, home, images):
-    """A calibration, and an int8 bundle of it that was built without images."""
+def build_without_images(tcc, home, images):
+    """A calibration, and a function that builds an int8 bundle with it without images."""
     args = ("--method", "minmax", "-q", "-o", "c.json")
     assert tcc("calibrate", "tiny.yaml", *DATA, *args).code == 0
 
@@ -217,13 +217,15 @@ def blind(tcc, home, images):
     return build
 
 
-def test_a_bundle_without_images_knows_what_is_usual_of_its_calibration(tcc, home, images, blind):
+def test_bundle_built_without_images_has_the_usual_saturation(
+    tcc, home, images, build_without_images
+):
     inverted = home / "inverted"
     for path in images.rglob("*.png"):
         image_path = inverted / path.relative_to(images)
         image_path.parent.mkdir(parents=True, exist_ok=True)
         Image.eval(Image.open(path), lambda level: 255 - level // 8).save(image_path)
-    bundle = blind()
+    bundle = build_without_images()
     fits = tcc(*COUNT, bundle, *DATA)
     assert fits.document["saturation"]["compared"]
     assert not list_deviating(fits.document)
@@ -232,14 +234,14 @@ def test_a_bundle_without_images_knows_what_is_usual_of_its_calibration(tcc, hom
     assert list_deviating(tcc(*COUNT, bundle, "--data", inverted).document)
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_an_older_calibration_is_counted_but_not_compared(tcc, home, blind, kept):
-    """Files of older versions have means alone, or nothing at all."""
+@pytest.mark.parametrize("has_means", [True, False])
+def test_older_calibration_is_counted_but_not_compared(tcc, home, build_without_images, has_means):
+    """Files of older versions have only means, or no saturation."""
     from tcc.compiler.quant import calibration_document
 
-    bundle, path = blind, home / "c.json"
+    bundle, path = build_without_images, home / "c.json"
     document = json.loads(path.read_text())
-    for name in ("usual_largest", "usual_images", *(() if kept else ("usual",)), "seal"):
+    for name in ("usual_largest", "usual_images", *(() if has_means else ("usual",)), "seal"):
         del document[name]
     document = calibration_document.decode(seal_document(document), "c.json")
     path.write_bytes(calibration_document.encode(document))
@@ -250,7 +252,7 @@ def test_an_older_calibration_is_counted_but_not_compared(tcc, home, blind, kept
     has_calibration_share = [
         layer["at_calibration"] is not None for layer in outcome.document["saturation"]["layers"]
     ]
-    assert all(has_calibration_share) == any(has_calibration_share) == kept
+    assert all(has_calibration_share) == any(has_calibration_share) == has_means
     assert "the calibration file has no counts per image" in outcome.err
 
 
@@ -261,10 +263,10 @@ def seal_document(document):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("build/tiny-onnxruntime-fp32",), "E1267", "this bundle computes in float (fp32)"),
-        (("tiny.yaml",), "E1267", "a spec without a calibration has no int8 values to count"),
+        (("tiny.yaml",), "E1267", "a spec without a calibration has no quantized values to count"),
         (
             ("tiny.yaml", "tiny.yaml"),
             "E0601",
@@ -272,14 +274,14 @@ def seal_document(document):
         ),
     ],
 )
-def test_where_nothing_can_be_counted(tcc, images, built, words, code, said):
-    outcome = tcc("eval", "--saturation", *words, *DATA)
+def test_inputs_without_int8_values_are_refused(tcc, images, built, arguments, code, message):
+    outcome = tcc("eval", "--saturation", *arguments, *DATA)
     assert outcome.code == 2
     assert f"error[{code}]" in outcome.err
-    assert said in outcome.err
+    assert message in outcome.err
 
 
-def test_a_calibration_is_for_counting_alone(tcc, images):
+def test_calibration_option_needs_saturation(tcc, images):
     outcome = tcc("eval", "tiny.yaml", *DATA, "--calibration", "c.json")
     assert "error[E0601]: `--calibration` has no effect: it needs `--saturation`" in outcome.err
 
@@ -289,27 +291,27 @@ def make_layer(shares, largest=0.0, images=16):
 
 
 @pytest.mark.parametrize(
-    ("one", "layers", "more"),
+    ("layer", "layers", "expected"),
     [
-        (LayerSaturation("relu", (0.5,) * 99), 1, False),  # nothing is known
+        (LayerSaturation("relu", (0.5,) * 99), 1, False),  # the usual saturation is unknown
         (make_layer([0.5] * 99, images=0), 1, False),
         (make_layer([0.5] * 4), 1, True),
         (make_layer([0.5]), 1, False),
         (make_layer([MIN_SHARE] * 99), 1, False),
         (make_layer([0.01] * 99, largest=0.01), 1, False),
         (make_layer([0.011] * 99, largest=0.01), 1, True),
-        (make_layer([1.0] + [0.0] * 98), 1, False),  # one odd image
+        (make_layer([1.0] + [0.0] * 98), 1, False),  # one unusual image
         (make_layer([0.5] * 4), 62, False),
         (make_layer([0.5] * 5), 62, True),
         (make_layer([0.5] * 50 + [0.0] * 50), 62, False),
-        (make_layer([0.5] * 99, images=2), 62, False),  # too few to say it
+        (make_layer([0.5] * 99, images=2), 62, False),  # too few images
     ],
 )
-def test_what_clips_more(one, layers, more):
-    assert one.has_more_clipping(layers) == more
+def test_layers_with_more_clipping(layer, layers, expected):
+    assert layer.has_more_clipping(layers) == expected
 
 
-def test_too_few_images_are_said_to_be(tcc, home, calibrated):
+def test_too_few_images_are_reported(tcc, home, calibrated):
     outcome = tcc(*COUNT, calibrated("onnxruntime"), "--data", copy_few_images(home, 2))
     assert not outcome.document["saturation"]["compared"]
     assert "2 images and 16 calibration images are too few" in outcome.err
@@ -325,10 +327,10 @@ def copy_few_images(home, count):
 
 @pytest.mark.parametrize("reference", [1, 4, 16])
 @pytest.mark.parametrize("layers", [1, 20])
-def test_few_groups_of_usual_images_are_reported_whatever_their_size(reference, layers):
-    """Of images drawn as the calibration's, over all layers, looked at after each image.
+def test_false_alarm_rate_is_low_for_any_number_of_images(reference, layers):
+    """Images come from the calibration's distribution. All layers are checked after each image.
 
-    Layers are independent here, the worst case for their number; shares have heavy tails.
+    Layers are independent here, the worst case for their number. Shares have heavy tails.
     """
     rng = np.random.default_rng(reference)
     trials, reports, images = 400, 0, 300
@@ -342,7 +344,7 @@ def test_few_groups_of_usual_images_are_reported_whatever_their_size(reference, 
     assert reports <= 10  # 1 in 100 of 400 is 4: more than 10 has a chance of 0.3 %
 
 
-def test_a_shift_of_all_images_is_reported_from_five_on():
+def test_shift_of_all_images_is_reported_from_five_images():
     saturation = Saturation(tuple(make_layer([0.01] * 5) for _ in range(62)), 5)
     assert len(saturation.deviating) == 62
     assert not Saturation(tuple(make_layer([0.01] * 4) for _ in range(62)), 4).can_deviate

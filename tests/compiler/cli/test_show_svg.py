@@ -1,11 +1,11 @@
-"""`tcc show --format svg`, png and pdf."""
+"""`tcc show --format svg`, `png` and `pdf`."""
 
 import xml.etree.ElementTree as ET
 
 import pytest
 
 
-def test_prints_a_picture(tcc):
+def test_svg_is_printed(tcc):
     outcome = tcc("show", "tiny.yaml", "--format", "svg")
     assert (outcome.code, outcome.err) == (0, "")
     root = ET.fromstring(outcome.out)
@@ -13,14 +13,14 @@ def test_prints_a_picture(tcc):
     assert {"conv", "linear", "cat, dog, owl"} <= set(root.itertext())
 
 
-def test_writes_and_rewrites_a_file(tcc, home):
+def test_svg_file_is_written_and_rewritten(tcc, home):
     for level in ("block", "op", "block"):
         outcome = tcc("show", "tiny.yaml", "--format", "svg", "-o", "tiny.svg", "--level", level)
         assert outcome.code == 0
     assert (home / "tiny.svg").read_text() == tcc("show", "tiny.yaml", "--format", "svg").out
 
 
-def test_keeps_a_file_that_it_did_not_write(tcc, home):
+def test_svg_file_of_another_program_is_kept(tcc, home):
     (home / "mine.svg").write_text("<svg/>")
     outcome = tcc("show", "tiny.yaml", "--format", "svg", "-o", "mine.svg")
     assert outcome.code == 2
@@ -28,21 +28,21 @@ def test_keeps_a_file_that_it_did_not_write(tcc, home):
     assert (home / "mine.svg").read_text() == "<svg/>"
 
 
-def test_as_json(tcc):
+def test_svg_as_json(tcc):
     document = tcc("show", "tiny.yaml", "--format", "svg", "--level", "op", "--json").document
     assert (document["name"], document["level"]) == ("tiny", "op")
     assert document["svg"].startswith("<!-- tcc show -->\n<svg ")
 
 
-def test_the_fused_graph_is_drawn_as_devices_run_it(tcc):
-    """The convolution that swallowed the batch norm bears its name."""
+def test_fused_graph_is_drawn(tcc):
+    """The convolution that absorbed the batch norm has the batch norm's name."""
     outcome = tcc("show", "tiny.yaml", "--format", "svg", "--stage", "fused")
     assert ">batch_norm: conv<" in outcome.out
     assert ">conv<" not in outcome.out
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
         (("--format", "svg", "--level", "layer"), "'layer' is not one of 'block', 'op'"),
         (
@@ -67,20 +67,20 @@ def test_the_fused_graph_is_drawn_as_devices_run_it(tcc):
         (("--format", "pdf"), "error[E0601]: PDF is binary and cannot be printed"),
     ],
 )
-def test_what_does_not_go_together(tcc, words, said):
-    outcome = tcc("show", "tiny.yaml", *words)
+def test_incompatible_options_are_refused(tcc, options, message):
+    outcome = tcc("show", "tiny.yaml", *options)
     assert (outcome.code, outcome.out) == (2, "")
-    assert said in outcome.err
+    assert message in outcome.err
 
 
-def test_a_bundle_is_no_picture(tcc, built):
+def test_figure_of_a_bundle_is_refused(tcc, built):
     outcome = tcc("show", built, "--format", "svg")
     assert outcome.code == 2
     assert "a bundle contains its graph only as text" in outcome.err
 
 
 @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG\r\n"), ("pdf", b"%PDF-1.4\n")])
-def test_writes_and_rewrites_pictures_of_other_kinds(tcc, home, kind, start):
+def test_png_and_pdf_files_are_written_and_rewritten(tcc, home, kind, start):
     command = ("show", "tiny.yaml", "--format", kind, "-o", f"tiny.{kind}")
     file_bytes = []
     for look in ((), ("--direction", "right", "--legend"), ()):
@@ -91,7 +91,7 @@ def test_writes_and_rewrites_pictures_of_other_kinds(tcc, home, kind, start):
 
 
 @pytest.mark.parametrize("kind", ["png", "pdf"])
-def test_keeps_a_picture_that_it_did_not_write(tcc, home, kind):
+def test_png_or_pdf_file_of_another_program_is_kept(tcc, home, kind):
     from PIL import Image
 
     path = home / f"mine.{kind}"
@@ -103,7 +103,7 @@ def test_keeps_a_picture_that_it_did_not_write(tcc, home, kind):
     assert path.read_bytes() == bytes_before
 
 
-def test_a_picture_lies_down_and_explains_itself(tcc):
+def test_direction_and_legend_options(tcc):
     args = ("show", "tiny.yaml", "--format", "svg")
     down_svg, right_svg = (
         ET.fromstring(tcc(*args, "--direction", d).out) for d in ("down", "right")
@@ -114,11 +114,11 @@ def test_a_picture_lies_down_and_explains_itself(tcc):
 
 
 @pytest.mark.parametrize(
-    ("words", "name"),
+    ("options", "name"),
     [(("--format", "svg"), "net.png"), ((), "net.svg"), (("--format", "png"), "net.ONNX")],
 )
-def test_a_file_that_is_named_as_another_format_is_refused(tcc, home, words, name):
-    outcome = tcc("show", "tiny.yaml", *words, "-o", name)
+def test_file_name_of_another_format_is_refused(tcc, home, options, name):
+    outcome = tcc("show", "tiny.yaml", *options, "-o", name)
     assert outcome.code == 2
     end = name.partition(".")[2]
     assert f"but the file name has the suffix of {end.upper()}" in outcome.err

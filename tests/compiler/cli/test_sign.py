@@ -1,4 +1,4 @@
-"""Signatures beside bundles: whose they are, and that any change is found."""
+"""Signatures of bundles: who signed, and that every change is detected."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ pytest.importorskip("cryptography")
 
 @pytest.fixture
 def keys(home, monkeypatch) -> Path:
-    """Two pairs of keys, and a list of trusted ones that is empty."""
+    """Two key pairs, and an empty list of trusted keys."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     for name in ("private", "other"):
@@ -26,7 +26,7 @@ def read_contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
 
 
-def test_a_signature_stands_beside_what_it_signs(tcc, built, keys):
+def test_signature_is_a_separate_file(tcc, built, keys):
     files_before = read_contents(built)
     assert tcc("sign", built, "--key", "private.pem").out == f"{built}/model.sig\n"
     files_after = read_contents(built)
@@ -37,7 +37,7 @@ def test_a_signature_stands_beside_what_it_signs(tcc, built, keys):
     outcome = tcc("verify", built, "--key", "private.pub")
     assert outcome.code == 0, outcome.err
     assert f"signed by private.pub: {built}" in outcome.out
-    # Whoever opens it trusts the key, or types it; and a new build takes a signed one's place.
+    # A user trusts the key or gives it. A new build replaces a signed bundle.
     outcome = tcc("verify", built)
     assert (outcome.code, "error[E1354]" in outcome.err) == (2, True)
     assert tcc("trust", "add", "private.pub").code == 0
@@ -46,7 +46,7 @@ def test_a_signature_stands_beside_what_it_signs(tcc, built, keys):
     assert read_contents(built) == files_before
 
 
-def test_what_is_not_signed_or_by_another_or_changed_is_refused(tcc, built, keys):
+def test_missing_wrong_or_invalid_signatures_are_refused(tcc, built, keys):
     def code(*args: str) -> tuple[int, bool]:
         outcome = tcc("verify", built, "--key", *args[:1])
         return outcome.code, f"error[{args[1]}]" in outcome.err
@@ -74,10 +74,10 @@ def test_what_is_not_signed_or_by_another_or_changed_is_refused(tcc, built, keys
     assert tcc("verify", built, "--key", "private.pub").code == 0
 
 
-@pytest.mark.parametrize("word", ["sign", "verify"])
-def test_a_key_that_is_not_there_is_named_before_all_else(word, tcc, built, home):
-    """The bundle is not signed either: that is no answer to a key that nobody can read."""
-    outcome = tcc(word, built, "--key", "nothing.pem")
+@pytest.mark.parametrize("command", ["sign", "verify"])
+def test_missing_key_file_is_reported_first(command, tcc, built, home):
+    """The bundle is not signed either, but that must not hide the missing key."""
+    outcome = tcc(command, built, "--key", "nothing.pem")
     assert outcome.code == 2
     assert "error[E0603]" in outcome.err
     assert "nothing.pem" in outcome.err
@@ -94,7 +94,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_key_of_another_kind_is_none(tcc, built, keys, kind):
+def test_unsupported_key_types_are_refused(tcc, built, keys, kind):
     completed = subprocess.run(["openssl", *KINDS[kind], "-out", "k.pem"], check=False, timeout=60)
     assert completed.returncode == 0
     public = ["openssl", "pkey", "-in", "k.pem", "-pubout", "-out", "k.pub", "-passin", "pass:word"]
@@ -108,7 +108,7 @@ def test_a_key_of_another_kind_is_none(tcc, built, keys, kind):
     assert tcc("verify", built, "--key", "private.pub").code == 0
 
 
-def test_a_signature_of_another_bundle_is_none(tcc, built, keys):
+def test_signature_of_another_bundle_is_refused(tcc, built, keys):
     tcc("sign", built, "--key", "private.pem")
     signed = (built / "model.sig").read_bytes()
     tcc("build", "tiny.yaml", "--target", "onnxruntime", "--seed", "1")
@@ -117,24 +117,24 @@ def test_a_signature_of_another_bundle_is_none(tcc, built, keys):
     assert (outcome.code, "error[E1352]" in outcome.err) == (2, True)
 
 
-def test_a_program_that_a_trusted_key_signed_runs(tcc, strange, keys, picture, home):
+def test_program_signed_by_a_trusted_key_runs(tcc, untrusted_bundle, keys, picture, home):
     trusted = home / "config/tcc/keys"
     trusted.mkdir(parents=True)
-    assert tcc("sign", strange, "--key", "private.pem").code == 0
-    assert "E1354" in tcc("run", strange, picture).err
+    assert tcc("sign", untrusted_bundle, "--key", "private.pem").code == 0
+    assert "E1354" in tcc("run", untrusted_bundle, picture).err
     shutil.copy("other.pub", trusted / "other.pem")
-    assert "E1354" in tcc("run", strange, picture).err
+    assert "E1354" in tcc("run", untrusted_bundle, picture).err
     shutil.copy("private.pub", trusted / "maker.pem")
-    assert "E0652" in tcc("run", strange, picture).err  # it ran, and is no network
+    assert "E0652" in tcc("run", untrusted_bundle, picture).err  # it ran, and it is not a network
     assert (home / "ran").exists()
-    trusted.chmod(0o777)  # others may have put a key there
-    assert "E1360" in tcc("run", strange, picture).err
+    trusted.chmod(0o777)  # others may have added a key
+    assert "E1360" in tcc("run", untrusted_bundle, picture).err
 
 
-@pytest.mark.parametrize("word", ["sign", "verify"])
-def test_without_what_signs_the_command_says_what_to_install(word, tcc, built, keys, monkeypatch):
+@pytest.mark.parametrize("command", ["sign", "verify"])
+def test_missing_signing_package_is_reported(command, tcc, built, keys, monkeypatch):
     from tcc.compiler.bundle import signing_key
 
     monkeypatch.setattr(signing_key, "PACKAGE", "cryptography_that_is_not_here")
     (built / "model.sig").write_bytes(b"{}")
-    assert tcc(word, built, "--key", "private.pem").code == 3
+    assert tcc(command, built, "--key", "private.pem").code == 3

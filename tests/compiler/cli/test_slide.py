@@ -1,4 +1,4 @@
-"""`tcc slide`: from a slide to its mask, and what is said where that cannot be."""
+"""`tcc slide mask`: from a slide to its tissue mask, and refused arguments."""
 
 import json
 
@@ -11,7 +11,7 @@ pytest.importorskip("openslide", reason="needs the extra `slides`")
 PIXELS = draw_pixels(512, 480, (80, 160, 240, 400, PURPLE), (400, 80, 440, 120, PURPLE))
 
 
-def test_the_mask_of_a_slide(tcc, home):
+def test_mask_of_a_slide_is_written(tcc, home):
     write(home / "s.tif", PIXELS, levels=2)
     outcome = tcc("slide", "mask", "s.tif", "--steps", "steps", "--at", 1, "--patch", 32, "--json")
     assert outcome.code == 0, outcome.err
@@ -34,7 +34,7 @@ def test_the_mask_of_a_slide(tcc, home):
     assert len(json.loads((home / "mask.geojson").read_bytes())["features"]) == 2
 
 
-def test_pale_tissue_that_is_lost_is_told(tcc, home):
+def test_omitted_pale_tissue_is_reported(tcc, home):
     write(
         home / "s.tif",
         draw_pixels(512, 480, (80, 160, 240, 400, PURPLE), (300, 200, 500, 400, PINK)),
@@ -46,8 +46,8 @@ def test_pale_tissue_that_is_lost_is_told(tcc, home):
     assert "leaves out" not in tcc("slide", "mask", "s.tif").err
 
 
-def test_the_default_keeps_the_tissue_of_a_real_slide(tcc, shared):
-    """The paper's rule takes 15.2 % of it, Otsu's method on grey 31.4 %."""
+def test_default_rule_keeps_the_tissue_of_a_real_slide(tcc, shared):
+    """The paper's rule finds 15.2 % of the slide, and Otsu's method on grey 31.4 %."""
     slide = shared / "data/wsi/CMU-1-Small-Region.svs"
     shares = {
         rule: tcc("slide", "mask", slide, *(["--rule", rule] if rule else []), "--json").document
@@ -60,7 +60,7 @@ def test_the_default_keeps_the_tissue_of_a_real_slide(tcc, shared):
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("arguments", "code"),
     [
         (["none.svs"], "E1300"),
         (["one.png"], "E1301"),
@@ -72,15 +72,15 @@ def test_the_default_keeps_the_tissue_of_a_real_slide(tcc, shared):
     ],
     ids=str,
 )
-def test_what_cannot_be(tcc, home, picture, images, words, code):
-    outcome = tcc("slide", "mask", *words)
+def test_wrong_arguments_are_refused(tcc, home, picture, images, arguments, code):
+    outcome = tcc("slide", "mask", *arguments)
     assert outcome.code == 2
     assert f"error[{code}]" in outcome.err
     if code != "E0602":
         assert not (home / "mask.png").exists()
 
 
-def test_a_slide_without_tissue(tcc, home):
+def test_slide_without_tissue_gives_an_empty_mask(tcc, home):
     Image.new("RGB", (90, 70), (240, 240, 240)).save(home / "white.png")
     outcome = tcc("slide", "mask", "white.png", "--mpp", 0.5)
     assert outcome.code == 0
@@ -89,21 +89,23 @@ def test_a_slide_without_tissue(tcc, home):
 
 
 @pytest.mark.parametrize(
-    ("name", "share", "said"),
+    ("name", "share", "has_resolution"),
     [
         ("CMU-1-Small-Region.svs", 0.322, True),
         ("TCGA-CR-7395-01A-01-TS1.svs", 0.614, False),
         ("TCGA-CR-7395_pyramid_jpeg.tif", 0.612, False),
     ],
 )
-def test_the_samples_have_the_tissue_that_was_seen(tcc, home, shared, name, share, said):
-    """Their masks, of the page's options, were looked at; two files are of one slide."""
+def test_sample_slides_have_the_expected_tissue_share(
+    tcc, home, shared, name, share, has_resolution
+):
+    """The masks with the page's options were checked by eye. Two files are of one slide."""
     args = ("--rule", "wide", "--fill-holes", 2000, "--least-region", 2000, "--json")
     slide = shared / "data/wsi" / name
-    if not said:
+    if not has_resolution:
         outcome = tcc("slide", "mask", slide, *args)
         assert outcome.code == 2
         assert [diagnostic["code"] for diagnostic in outcome.document["diagnostics"]] == ["E1301"]
-    outcome = tcc("slide", "mask", slide, *args, *(() if said else ("--mpp", 0.5)))
+    outcome = tcc("slide", "mask", slide, *args, *(() if has_resolution else ("--mpp", 0.5)))
     assert outcome.code == 0, outcome.err
     assert outcome.document["tissue_share"] == pytest.approx(share, abs=0.01)

@@ -1,4 +1,4 @@
-"""`tcc slide run` on archives: folders of slides, several runs, clusters, and what is broken."""
+"""`tcc slide run` on folders of slides: parallel runs, clusters, and damaged slides."""
 
 import json
 import os
@@ -20,17 +20,17 @@ from tcc.compiler.support import task_runners
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 SLIDE_ARGS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
-SLOWLY = """
+SLOW_STORE = """
 import time
 from tcc.compiler.slides import patch_grid, slide_job
 patch_grid.BLOCK_SIDE = 64
 store = slide_job.BlockWorker._store
-def slow(self, *given):
+def store_slowly(self, *args):
     time.sleep(0.05)
-    store(self, *given)
-slide_job.BlockWorker._store = slow
+    store(self, *args)
+slide_job.BlockWorker._store = store_slowly
 """
-"""Put before a child's program, so that it is at work when it is killed."""
+"""Code that runs before a child's program, so that it is still working when it is killed."""
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def bundle(tcc, home):
 
 @pytest.fixture
 def archive(home):
-    """Three slides in two folders, two of one name, and what is found beside slides."""
+    """Three slides in two folders, two with the same name, and other files next to them."""
     for number, name in enumerate(("b.tif", "deep er/b.tif", "deep er/c\nd.tif")):
         path = home / "scans" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def archive(home):
 
 
 def read_contents(folder):
-    """Every file of a folder but what is kept of runs."""
+    """Return every file of a folder except the work files of runs."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(Path(folder).rglob("*"))
@@ -64,7 +64,7 @@ def read_contents(folder):
 
 @pytest.fixture
 def expected(tcc, bundle, archive, home):
-    """What each slide gives by itself."""
+    """The files that each slide gives in a separate run."""
     folder_by_slide = {}
     for name in ("b.tif", "deep er/b.tif", "deep er/c\nd.tif"):
         folder = home / "expected" / Path(name).parent
@@ -75,7 +75,7 @@ def expected(tcc, bundle, archive, home):
     return read_contents(home / "expected")
 
 
-def test_a_folder_in_which_slides_are_broken(tcc, bundle, archive, expected, home):
+def test_damaged_slides_do_not_stop_the_others(tcc, bundle, archive, expected, home):
     (archive / "cut.svs").write_bytes((archive / "b.tif").read_bytes()[:2000])
     (archive / "gone.ndpi").symlink_to(home / "nothing")
     args = ("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "out", "--workers", 2)
@@ -92,7 +92,7 @@ def test_a_folder_in_which_slides_are_broken(tcc, bundle, archive, expected, hom
     files = [member["file"] for member in outcome.document["diagnostics"]]
     assert files == ["scans/cut.svs", "scans/gone.ndpi"]
     assert outcome.document["left_out"] == ["scans/notes.txt"]
-    # Another night: what is finished is left as it is, what was mended is made.
+    # A later run keeps finished results and adds repaired slides.
     times = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*") if path.is_file()}
     (archive / "gone.ndpi").unlink()
     (archive / "cut.svs").write_bytes((archive / "b.tif").read_bytes())
@@ -112,14 +112,14 @@ def test_a_folder_in_which_slides_are_broken(tcc, bundle, archive, expected, hom
     assert read_contents("out/cut")["probabilities.npy"] == expected["b/probabilities.npy"]
 
 
-def test_a_folder_without_slides(tcc, bundle, home):
+def test_folder_without_slides_is_refused(tcc, bundle, home):
     (home / "empty").mkdir()
     outcome = tcc("slide", "run", bundle, "empty", *SLIDE_ARGS)
     assert outcome.code == 2
     assert "error[E1316]: there is no slide in this folder\n  --> empty" in outcome.err
 
 
-def test_what_an_archive_cannot_be(tcc, bundle, archive, home):
+def test_conflicting_result_folders_are_refused(tcc, bundle, archive, home):
     write(archive / "deep er.tif", draw_pixels(64, 64))
     outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS)
     assert outcome.code == 2
@@ -135,7 +135,7 @@ def test_what_an_archive_cannot_be(tcc, bundle, archive, home):
     assert not (home / "slides").exists()
 
 
-def test_results_among_the_slides_are_no_slides(tcc, bundle, archive, home):
+def test_results_among_the_slides_are_ignored(tcc, bundle, archive, home):
     (archive / "deep er/up").unlink()
     (archive / "deep er/b.tif").unlink()
     (archive / "deep er/c\nd.tif").unlink()
@@ -147,7 +147,7 @@ def test_results_among_the_slides_are_no_slides(tcc, bundle, archive, home):
     ]  # fmt: skip
 
 
-def test_what_each_slide_is_told_and_where_it_runs(tcc, bundle, archive, home, monkeypatch):
+def test_options_are_passed_to_the_task_of_each_slide(tcc, bundle, archive, home, monkeypatch):
     tasks = []
 
     def run(task):
@@ -172,7 +172,7 @@ def test_what_each_slide_is_told_and_where_it_runs(tcc, bundle, archive, home, m
 
 
 @pytest.mark.parametrize(
-    ("code", "out", "found"),
+    ("code", "out", "problem_code"),
     [
         (0, '{"slides": [{"patches": 3}]}', None),
         (1, "Traceback", "E1318"),
@@ -180,18 +180,20 @@ def test_what_each_slide_is_told_and_where_it_runs(tcc, bundle, archive, home, m
         (-9, "", "E1310"),
     ],
 )
-def test_how_a_slides_own_run_may_end(monkeypatch, code, out, found):
+def test_outcomes_of_a_slide_process_are_reported(monkeypatch, code, out, problem_code):
     tries = []
 
     def run(args, options):
         tries.append(args)
-        return task_runners.CommandOutcome(code, out, "what it said")
+        return task_runners.CommandOutcome(code, out, "its stderr")
 
     monkeypatch.setattr(task_runners, "run_command", run)
     child_end = slide_archive.run_task(slide_archive.SlideTask(("slide",), "/scans/s.tif", "s.tif"))
-    assert [problem.code for problem in child_end.problems] == ([found] if found else [])
+    assert [problem.code for problem in child_end.problems] == (
+        [problem_code] if problem_code else []
+    )
     assert len(tries) == (slide_archive.MAX_TRIES if code < 0 else 1)
-    if found is None:
+    if problem_code is None:
         assert child_end.document == {"patches": 3}
 
 
@@ -210,7 +212,7 @@ def write_remote_lease(folder, beat):
     (folder / "lease").write_text(json.dumps(lease_json | {"patches": [3, 4]}))
 
 
-def test_a_lease_of_another_machine_that_lives(lease, tmp_path):
+def test_active_lease_of_another_machine_is_respected(lease, tmp_path):
     write_remote_lease(tmp_path / "work", 0)
     assert slide_record.read_progress(tmp_path / "work") == (3, 4)
     beats = threading.Timer(0.1, write_remote_lease, (tmp_path / "work", 1))
@@ -221,7 +223,7 @@ def test_a_lease_of_another_machine_that_lives(lease, tmp_path):
     beats.join()
 
 
-def test_a_lease_of_another_machine_that_is_dead(lease, tmp_path, monkeypatch):
+def test_stale_lease_of_another_machine_is_replaced(lease, tmp_path, monkeypatch):
     monkeypatch.setattr(slide_record, "STALE_SECONDS", 0.05)
     write_remote_lease(tmp_path / "work", 0)
     with lease() as own_lease:
@@ -229,7 +231,7 @@ def test_a_lease_of_another_machine_that_is_dead(lease, tmp_path, monkeypatch):
     assert (tmp_path / "work/lease").read_bytes() == b""
 
 
-def test_a_lease_that_another_took_over(lease, tmp_path, monkeypatch):
+def test_lost_lease_is_detected(lease, tmp_path, monkeypatch):
     with lease() as own_lease:
         own_lease.check(tmp_path / "s.tif")
         own_lease.send_heartbeat()
@@ -240,7 +242,7 @@ def test_a_lease_that_another_took_over(lease, tmp_path, monkeypatch):
     assert slide_record.read_progress(tmp_path / "work") == (3, 4)
 
 
-def test_a_lease_of_a_dead_process_of_this_machine(lease, tmp_path):
+def test_lease_of_a_dead_local_process_is_replaced(lease, tmp_path):
     for lease_bytes in (
         b"",
         b"\0" * 9,
@@ -271,7 +273,7 @@ def wait_for(condition, seconds=120):
 
 
 def list_processes(home):
-    """The numbers of processes that run slides into a folder."""
+    """Return the ids of processes that write slides into a folder."""
     process_ids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
@@ -281,15 +283,15 @@ def list_processes(home):
 
 
 @pytest.fixture
-def slowly(monkeypatch, archive, expected):
-    """Have each slide's own process be slow, so that it can be killed at work."""
-    monkeypatch.setattr(task_runners, "PROGRAM", SLOWLY + task_runners.PROGRAM)
+def slow_slides(monkeypatch, archive, expected):
+    """Slow down the process of each slide, so that it can be killed while it works."""
+    monkeypatch.setattr(task_runners, "PROGRAM", SLOW_STORE + task_runners.PROGRAM)
     program = f"from tcc.compiler.support import task_runners; task_runners.PROGRAM = {task_runners.PROGRAM!r}\n"
     monkeypatch.setattr(sys.modules[__name__], "PROGRAM", program + PROGRAM)
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_leaves_nobody_and_goes_on(tcc, bundle, slowly, expected, home):
+def test_killed_run_leaves_no_process_and_resumes(tcc, bundle, slow_slides, expected, home):
     args = ("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "out", "--workers", 2)
     run = start_command(*args)
     blocks = wait_for(lambda: list(Path("out").rglob("*.npy")))
@@ -304,7 +306,7 @@ def test_a_run_that_was_killed_leaves_nobody_and_goes_on(tcc, bundle, slowly, ex
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_is_replaced(tcc, bundle, slowly, expected, home):
+def test_killed_slide_process_is_replaced(tcc, bundle, slow_slides, expected, home):
     killed = []
 
     def kill():
@@ -321,7 +323,7 @@ def test_a_process_that_is_killed_is_replaced(tcc, bundle, slowly, expected, hom
 
 
 @pytest.mark.slow
-def test_two_runs_share_a_folder(tcc, bundle, slowly, expected, home):
+def test_two_runs_share_a_folder_of_slides(tcc, bundle, slow_slides, expected, home):
     args = ("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "out")
     other_run = start_command(*args)
     wait_for(lambda: list(Path("out").rglob("*.npy")))
@@ -335,8 +337,8 @@ def test_two_runs_share_a_folder(tcc, bundle, slowly, expected, home):
 
 
 @pytest.mark.slow
-def test_jobs_of_submitit(tcc, bundle, archive, expected, home, monkeypatch):
-    """Not Slurm, but what stands between: the task goes out as a file, and its end comes back."""
+def test_submitit_jobs_run_the_slides(tcc, bundle, archive, expected, home, monkeypatch):
+    """Without Slurm, but with its interface: tasks go out as files, and their outcomes come back."""
     pytest.importorskip("submitit", reason="needs the extra `sweep`")
     monkeypatch.setattr(task_runners, "CLUSTER", "local")
     (archive / "cut.svs").write_bytes((archive / "b.tif").read_bytes()[:2000])
@@ -349,7 +351,7 @@ def test_jobs_of_submitit(tcc, bundle, archive, expected, home, monkeypatch):
     assert len(list(Path("out/.tcc-slides/slurm").glob("*_result.pkl"))) == 4
 
 
-def test_where_there_is_no_slurm(tcc, bundle, archive, home, monkeypatch):
+def test_missing_slurm_is_reported(tcc, bundle, archive, home, monkeypatch):
     pytest.importorskip("submitit", reason="needs the extra `sweep`")
     monkeypatch.setenv("PATH", str(home))
     outcome = tcc("slide", "run", bundle, "scans", *SLIDE_ARGS, "--slurm", "cpu")
@@ -365,13 +367,13 @@ def test_where_there_is_no_slurm(tcc, bundle, archive, home, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_dask_cluster_of_which_a_worker_is_killed(tcc, bundle, slowly, expected, home):
+def test_dask_cluster_survives_a_killed_worker(tcc, bundle, slow_slides, expected, home):
     distributed = pytest.importorskip("distributed", reason="needs the extra `sweep`")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     args = ("slide", "run", bundle, "scans", *SLIDE_ARGS, "-o", "out", "--json")
     killed = []
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        # The workers' own processes have to be as slow.
+        # The workers' processes must be equally slow.
         client.run(setattr, task_runners, "PROGRAM", task_runners.PROGRAM)
         numbers = client.run(os.getpid)
 

@@ -1,4 +1,4 @@
-"""`tcc slide patches`: from slides that are drawn on to images that `tcc train` takes."""
+"""`tcc slide patches`: from annotated slides to images for `tcc train`."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from training_nets import RECIPE, SPEC
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 SLIDE_ARGS = ("--at", 0.5, "--patch", 32, "--rule", "wide")
 TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 232, 320)
-"""The tumour is drawn around as 128 to 224, up to column 231 it reaches a quarter into a patch."""
+"""The tumour ends at column 232, so it covers a quarter of the patch that starts at column 224."""
 PIXELS = draw_pixels(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
 ASAP = """<?xml version="1.0"?>
 <ASAP_Annotations><Annotations>
@@ -23,11 +23,13 @@ ASAP = """<?xml version="1.0"?>
 </Coordinates></Annotation>
 </Annotations><AnnotationGroups><Group Name="_0"/></AnnotationGroups></ASAP_Annotations>
 """
-CUT = ASAP[ASAP.index("<Annotation N") : ASAP.index("</Annotations>")].replace('"_0"', '"_2"')
+EXCLUDED_AREA = ASAP[ASAP.index("<Annotation N") : ASAP.index("</Annotations>")].replace(
+    '"_0"', '"_2"'
+)
 BOMB = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>'
 TUMOUR = {(row, column) for row in range(6, 10) for column in range(4, 7)}
-TOUCHED = {(row, 7) for row in range(6, 10)}
-TISSUE_PLACES = {(row, column) for row in range(4, 13) for column in range(2, 10)}
+PARTLY_TUMOUR = {(row, 7) for row in range(6, 10)}
+TISSUE_PATCHES = {(row, column) for row in range(4, 13) for column in range(2, 10)}
 
 
 def make_polygon(name, x_min, y_min, x_max, y_max):
@@ -62,11 +64,11 @@ def list_patches(home, label):
     ],
     ids=["ASAP", "QuPath"],
 )
-def test_patches_are_of_what_was_drawn(tcc, slide, home, name, text):
+def test_patches_follow_the_annotations(tcc, slide, home, name, text):
     (home / name).write_text(text)
     outcome = tcc("slide", "patches", "s.tif", *SLIDE_ARGS, "--json")
     assert outcome.code == 0, outcome.err
-    normal = TISSUE_PLACES - TUMOUR - TOUCHED
+    normal = TISSUE_PATCHES - TUMOUR - PARTLY_TUMOUR
     assert outcome.document["found"] == {"normal": len(normal), "tumour": 12}
     assert outcome.document["taken"] == {"normal": 12, "tumour": 12}
     assert list_patches(home, "tumour") == TUMOUR
@@ -87,16 +89,16 @@ def test_patches_are_of_what_was_drawn(tcc, slide, home, name, text):
     assert len(list_patches(home, "tumour")) == len(list_patches(home, "normal")) == 5
 
 
-def test_what_is_cut_out_of_a_tumour_is_normal(tcc, slide, home):
-    (home / "s.xml").write_text(ASAP.replace("</Annotations>", CUT + "</Annotations>"))
+def test_area_cut_out_of_a_tumour_is_normal(tcc, slide, home):
+    (home / "s.xml").write_text(ASAP.replace("</Annotations>", EXCLUDED_AREA + "</Annotations>"))
     outcome = tcc("slide", "patches", "s.tif", *SLIDE_ARGS, "--json")
-    assert outcome.document["found"] == {"normal": len(TISSUE_PLACES), "tumour": 0}
+    assert outcome.document["found"] == {"normal": len(TISSUE_PATCHES), "tumour": 0}
     assert outcome.document["taken"] == {"normal": 0, "tumour": 0}
     assert "only one label has patches" in outcome.err
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "code", "said"),
+    ("name", "text", "code", "message"),
     [
         ("s.txt", "", "E1314", "s.geojson and s.xml do not exist"),
         ("s.xml", ASAP.replace("<ASAP", BOMB + "<ASAP", 1), "E1314", "document type declarations"),
@@ -114,23 +116,23 @@ def test_what_is_cut_out_of_a_tumour_is_normal(tcc, slide, home):
         ("s.geojson", "[", "E1306", "GeoJSON"),
     ],
 )
-def test_annotations_that_do_not_say_what_is_tumour(tcc, slide, home, name, text, code, said):
+def test_unclear_annotations_are_refused(tcc, slide, home, name, text, code, message):
     (home / name).write_text(text)
     outcome = tcc("slide", "patches", "s.tif", *SLIDE_ARGS)
     assert outcome.code == 2
     assert f"error[{code}]" in outcome.err
-    assert said in outcome.err
+    assert message in outcome.err
     assert not (home / "patches").exists()
 
 
-def test_a_slide_that_is_not_there(tcc, slide):
+def test_missing_slide_is_refused(tcc, slide):
     outcome = tcc("slide", "patches", "s.tif", "none.tif", *SLIDE_ARGS)
     assert outcome.code == 2
     assert "error[E1300]: there is no such slide" in outcome.err
     assert "none.tif" in outcome.err
 
 
-def test_classes_that_are_named(tcc, slide, home):
+def test_tumour_and_other_classes_can_be_named(tcc, slide, home):
     annotations = home / "drawn"
     annotations.mkdir()
     areas = (make_polygon("Lesion", *CANCER), make_polygon("Necrosis", 0, 0, 30, 30))
@@ -141,7 +143,7 @@ def test_classes_that_are_named(tcc, slide, home):
 
 
 @pytest.mark.slow
-def test_they_are_trained_on_and_slides_stay_whole(tcc, slide, home):
+def test_patches_train_and_each_slide_is_in_one_split(tcc, slide, home):
     for number in range(6):
         shutil.copy(slide, home / f"s{number}.tif")
         if number < 5:
@@ -151,7 +153,7 @@ def test_they_are_trained_on_and_slides_stay_whole(tcc, slide, home):
     assert tcc("slide", "patches", *slides, *SLIDE_ARGS, "--normal").code == 0
     rows = list(csv.DictReader((home / "patches/index.csv").read_text().splitlines()))
     assert {row["group"] for row in rows} == {f"s{number}" for number in range(6)}
-    # Equal files would bind their slides together, as they do in the same picture six times.
+    # Equal files would join their slides into one group, as this image does in six slides.
     for path in home.glob("patches/*/*.png"):
         with Image.open(path) as image:
             pixels = np.asarray(image).copy()

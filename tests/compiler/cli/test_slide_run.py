@@ -1,4 +1,4 @@
-"""`tcc slide run` on slides whose truth is known to the pixel."""
+"""`tcc slide run` on slides with ground truth for each pixel."""
 
 import csv
 import json
@@ -23,27 +23,27 @@ from tcc.compiler.support.progress import silent
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 224, 320)
-"""Left, top, right, bottom of what is on the slide."""
+"""Left, top, right, bottom of the areas on the slide."""
 PIXELS = draw_pixels(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
-KILLED = """
+KILL_AFTER_TWO_BLOCKS = """
 import os, sys
 from tcc.compiler.cli import main
 from tcc.compiler.slides import patch_grid, slide_job
 patch_grid.BLOCK_SIDE = 64
 store, done = slide_job.BlockWorker._store, []
-def once_more(self, *given):
-    store(self, *given)
-    done.append(given)
+def store_then_kill(self, *args):
+    store(self, *args)
+    done.append(args)
     if len(done) == 2:
         os.kill(os.getpid(), 9)
-slide_job.BlockWorker._store = once_more
+slide_job.BlockWorker._store = store_then_kill
 main()
 """
 
 
 @contextmanager
 def kill_children():
-    """Kill each process that this one begins."""
+    """Kill each child process when it starts."""
     stop, killed = threading.Event(), set()
 
     def kill():
@@ -87,7 +87,9 @@ def read_table(folder):
 
 
 def compute_truth(span, stride):
-    """Which patches are tissue by half, and the tumour's among them by half, from the pixels."""
+    """Return which patches are at least half tissue, and which of them half tumour, from the
+    pixels.
+    """
     tissue, cancer = (np.zeros((480 + span, 512 + span), bool) for _ in range(2))
     for mask, (x_min, y_min, x_max, y_max) in ((tissue, TISSUE), (cancer, CANCER)):
         mask[y_min:y_max, x_min:x_max] = True
@@ -99,7 +101,7 @@ def compute_truth(span, stride):
     return shares[0] >= 0.5, shares[1]
 
 
-def test_the_heat_map_lies_on_the_tissue_to_the_pixel(run, home):
+def test_heat_map_matches_the_tissue_exactly(run, home):
     outcome = run("--json")
     assert outcome.code == 0, outcome.err
     (summary,) = outcome.document["slides"]
@@ -114,7 +116,7 @@ def test_the_heat_map_lies_on_the_tissue_to_the_pixel(run, home):
     assert values.shape == (15, 16, 2)
     assert np.array_equal(~np.isnan(values).any(axis=2), tissue)
     assert np.array_equal(values[:, :, 1] > 0.5, cancer == 1)
-    # of the same size as the slide, so that each pixel is one of the slide's
+    # the size of the slide, so each pixel is a pixel of the slide
     overlay = np.asarray(Image.open(home / "slides/s/overlay.png")).astype(int)
     changed = (overlay != PIXELS).any(axis=2)
     expected_area = np.zeros(changed.shape, bool)
@@ -126,7 +128,7 @@ def test_the_heat_map_lies_on_the_tissue_to_the_pixel(run, home):
     assert np.array_equal(red, inside)
 
 
-def test_a_patch_is_seen_as_an_image_of_it_would_be(run, tcc, bundle, home):
+def test_patch_gives_the_same_outputs_as_its_image(run, tcc, bundle, home):
     noise = np.random.default_rng(2).integers(-20, 21, PIXELS.shape)
     pixels = np.clip(PIXELS + noise, 0, 255).astype(np.uint8)
     write(home / "s.tif", pixels)
@@ -145,7 +147,7 @@ def test_a_patch_is_seen_as_an_image_of_it_would_be(run, tcc, bundle, home):
         ]  # fmt: skip
 
 
-def test_regions_and_patches_are_in_qupaths_form(run, home):
+def test_regions_and_patches_are_written_for_qupath(run, home):
     assert run().code == 0
     features = json.loads((home / "slides/s/regions.geojson").read_bytes())["features"]
     assert [feature["properties"]["classification"]["name"] for feature in features] == [
@@ -169,7 +171,7 @@ def test_regions_and_patches_are_in_qupaths_form(run, home):
         assert sum(float(row[f"p({name})"]) for name in ("normal", "tumour")) == pytest.approx(1)
 
 
-def test_the_ome_tiff_has_a_channel_for_each_class(run, home):
+def test_ome_tiff_has_one_channel_per_class(run, home):
     import tifffile
 
     assert run().code == 0
@@ -182,7 +184,7 @@ def test_the_ome_tiff_has_a_channel_for_each_class(run, home):
     assert 'Name="tumour (all)"' in text
 
 
-def test_patches_that_overlap_stand_for_their_middles(run, home):
+def test_overlapping_patches_are_placed_at_their_centres(run, home):
     assert run("--stride", 16).code == 0
     tissue, cancer = compute_truth(32, 16)
     values = np.load(home / "slides/s/probabilities.npy")
@@ -197,8 +199,8 @@ def test_patches_that_overlap_stand_for_their_middles(run, home):
     assert not changed[:y].any()
 
 
-def test_patches_of_another_resolution_lie_where_these_do(run, home):
-    """Twice as wide pixels: the second level, and patches of 64 pixels of the first."""
+def test_patches_at_another_resolution_match_the_tissue(run, home):
+    """Pixels twice as wide: the second level, and patches of 64 pixels of the first."""
     assert run("--at", 1.0).code == 0
     tissue, cancer = compute_truth(64, 64)
     values = np.load(home / "slides/s/probabilities.npy")
@@ -207,7 +209,7 @@ def test_patches_of_another_resolution_lie_where_these_do(run, home):
     assert np.array_equal((values[:, :, 1] > 0.5)[is_certain], (cancer == 1)[is_certain])
 
 
-def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkeypatch):
+def test_workers_and_kills_do_not_change_the_bytes(run, process, bundle, home, monkeypatch):
     monkeypatch.setattr(patch_grid, "BLOCK_SIDE", 64)
     assert run("-o", "one").code == 0
     assert run("-o", "two", "--workers", 2).code == 0
@@ -215,7 +217,7 @@ def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkey
         assert run("-o", "alone", "--workers", 2).code == 0
     assert killed
     args = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-o", "killed")
-    assert process("slide", "run", bundle, "s.tif", *args, program=KILLED).code == -9
+    assert process("slide", "run", bundle, "s.tif", *args, program=KILL_AFTER_TWO_BLOCKS).code == -9
     (blocks_folder,) = (home / "killed").glob(".tcc-slides/*/blocks-*")
     assert sorted(path.name for path in blocks_folder.iterdir()) == ["0000000.npy", "0000001.npy"]
     times = [path.stat().st_mtime_ns for path in sorted(blocks_folder.iterdir())]
@@ -232,7 +234,7 @@ def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkey
 
 
 @pytest.mark.parametrize(("size", "stride"), [(32, 1), (32, 8), (256, 16), (8192, 4096)])
-def test_blocks_are_bounded_however_patches_overlap(home, size, stride):
+def test_block_size_is_limited_for_overlapping_patches(home, size, stride):
     Image.new("RGB", (1, 1)).save(home / "plain.png")
     with open_slide(home / "plain.png", 0.5) as slide:
         reader = PatchReader(slide, PatchGrid(220 * stride, 120 * stride, size, stride), size)
@@ -245,12 +247,12 @@ def test_blocks_are_bounded_however_patches_overlap(home, size, stride):
 
 
 @pytest.mark.slow
-def test_what_is_finished_is_not_repeated(run, process, bundle, home, monkeypatch):
+def test_finished_blocks_are_not_repeated(run, process, bundle, home, monkeypatch):
     from tcc.compiler.slides import slide_job
 
     monkeypatch.setattr(patch_grid, "BLOCK_SIDE", 64)
     args = ("--at", 0.5, "--patch", 32, "--rule", "wide")
-    assert process("slide", "run", bundle, "s.tif", *args, program=KILLED).code == -9
+    assert process("slide", "run", bundle, "s.tif", *args, program=KILL_AFTER_TWO_BLOCKS).code == -9
     numbers = []
     store = slide_job.BlockWorker._store
     monkeypatch.setattr(
@@ -262,10 +264,10 @@ def test_what_is_finished_is_not_repeated(run, process, bundle, home, monkeypatc
     assert len(numbers) == len(set(numbers)) == numbers[-1] - 1
 
 
-def test_a_mask_says_what_is_classified(run, tcc, home):
+def test_mask_selects_the_classified_patches(run, tcc, home):
     assert tcc("slide", "mask", "s.tif", "--rule", "wide").code == 0
     mask = np.asarray(Image.open(home / "mask.png")).copy()
-    mask[:, :16] = 0  # everything left of the tumour
+    mask[:, :16] = 0  # all pixels left of the tumour
     Image.fromarray(mask).save(home / "mask.png")
     assert run("--mask", "mask.png").code == 0
     rows = read_table(home / "slides/s")
@@ -273,7 +275,7 @@ def test_a_mask_says_what_is_classified(run, tcc, home):
     assert sum(row["tumour"] == "1" for row in rows) == 12
 
 
-def test_damaged_tiles(run, home):
+def test_damaged_tiles_are_reported(run, home):
     import tifffile
 
     data = bytearray((home / "s.tif").read_bytes())
@@ -283,7 +285,7 @@ def test_damaged_tiles(run, home):
         offset, length = page.dataoffsets[number], page.databytecounts[number]
     data[offset : offset + length] = bytes(length)
     (home / "bad.tif").write_bytes(data)
-    # without levels below, so that the mask is of other pixels than those that are damaged
+    # without lower levels, so the mask reads other pixels than the damaged ones
     args = ("--mask-mpp", 1, "--mpp", 0.5)
     outcome = run(*args, "--json", slides=("bad.tif",))
     assert outcome.code == 2
@@ -303,7 +305,7 @@ def test_damaged_tiles(run, home):
     assert np.array_equal(heat[~hole], expected_heat[~hole], equal_nan=True)
 
 
-def test_a_slide_without_tissue_has_a_result(run, home):
+def test_slide_without_tissue_gives_an_empty_result(run, home):
     Image.new("RGB", (1, 1), (240, 240, 240)).save(home / "one.png")
     outcome = run("--mpp", 0.5, slides=("one.png",))
     assert outcome.code == 0, outcome.err
@@ -313,7 +315,7 @@ def test_a_slide_without_tissue_has_a_result(run, home):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["--tumour", "cancer"], "E1312", "classes are normal, tumour"),
         (["--tumour", "normla"], "E1312", "did you mean `normal`?"),
@@ -325,16 +327,16 @@ def test_a_slide_without_tissue_has_a_result(run, home):
     ],
     ids=str,
 )
-def test_what_cannot_be(run, home, words, code, said):
+def test_wrong_arguments_are_refused(run, home, arguments, code, message):
     (home / "taken/s").mkdir(parents=True)
-    outcome = run(*words)
+    outcome = run(*arguments)
     assert outcome.code == 2
     assert f"error[{code}]" in outcome.err
-    assert said in outcome.err
+    assert message in outcome.err
     assert not (home / "slides/s").exists()
 
 
-def test_which_classes_are_tumour_is_not_guessed(tcc, built, home):
+def test_unknown_tumour_classes_are_refused(tcc, built, home):
     write(home / "s.tif", PIXELS)
     outcome = tcc("slide", "run", built, "s.tif", "--at", 0.5)
     assert outcome.code == 2
@@ -342,7 +344,7 @@ def test_which_classes_are_tumour_is_not_guessed(tcc, built, home):
     assert "classes are cat, dog, owl" in outcome.err
 
 
-def test_two_runs_do_not_do_the_same(run, home, monkeypatch):
+def test_second_run_on_a_locked_slide_is_refused(run, home, monkeypatch):
     monkeypatch.setattr(slide_record, "LOCK_WAIT_SECONDS", 0)
     folder = slide_record.get_work_folder(home / "slides/s")
     with slide_record.lock_slide(folder, home / "s.tif"):
@@ -358,7 +360,7 @@ def test_two_runs_do_not_do_the_same(run, home, monkeypatch):
     assert not run("--json").document["slides"][0]["finished_before"]
 
 
-def test_a_result_that_was_taken_apart_is_made_again(run, home):
+def test_damaged_result_is_computed_again(run, home):
     assert run().code == 0
     expected_files = read_contents(home / "slides/s")
     for change in (
@@ -371,7 +373,7 @@ def test_a_result_that_was_taken_apart_is_made_again(run, home):
         assert read_contents(home / "slides/s") == expected_files
 
 
-def test_the_colour_blind_map_goes_from_blue_to_vermilion(home):
+def test_colour_maps_have_the_expected_colours(home):
     with open_slide(write(home / "s.tif", PIXELS)) as slide:
         image = compute_block_means(slide, 4, silent)
     grid = PatchGrid(512, 480, 256, 256)
@@ -386,13 +388,13 @@ def test_the_colour_blind_map_goes_from_blue_to_vermilion(home):
         assert np.array_equal(overlay[64:, :64], image[64:, :64])
 
 
-def test_the_commands_of_the_page_run(tcc, bundle, home, root):
+def test_commands_of_the_page_run(tcc, bundle, home, root):
     page = (root / "docs/slides.md").read_text()
     page = re.sub("## From end to end.*?\n## ", "", page, flags=re.DOTALL)
     lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
              for line in block.splitlines()]  # fmt: skip
     assert len(lines) == 7
-    if not shutil.which("npm"):  # brings what the page of a slide is made with
+    if not shutil.which("npm"):  # installs the viewer's library
         lines = [line for line in lines if " view " not in line]
     write(home / "slide.svs", PIXELS)
     (home / "truth").mkdir()
@@ -410,8 +412,8 @@ def test_the_commands_of_the_page_run(tcc, bundle, home, root):
 
 
 @pytest.mark.slow
-def test_the_worked_example_runs(tcc, home, root, shared):
-    """On the real slides, of which nothing is asserted but what is on them: tissue, no truth."""
+def test_worked_example_of_the_page_runs(tcc, home, root, shared):
+    """On real slides without ground truth: the test asserts only the tissue."""
     page = (root / "docs/slides.md").read_text()
     part = page[page.index("## From end to end") : page.index("## Looking at it")]
     lines = [line.strip() for line in part.splitlines() if line.strip().startswith("tcc ")]
@@ -428,7 +430,7 @@ def test_the_worked_example_runs(tcc, home, root, shared):
     small = json.loads((home / "slides/CMU-1-Small-Region/summary.json").read_bytes())
     assert (small["slide"]["width"], small["slide"]["height"]) == (2220, 2967)
     assert small["slide"]["micrometres_per_pixel"] == pytest.approx(0.499)
-    # About four tenths of the slide are tissue, by eye; the paper's rule alone has 15 %.
+    # About 40 % of the slide is tissue, by eye; the paper's rule finds 15 %.
     assert 0.5 < small["background_share"] < 0.7
     assert small["patches"] == len(read_table(home / "slides/CMU-1-Small-Region")) > 30
     large = json.loads((home / "slides/TCGA-CR-7395-01A-01-TS1/summary.json").read_bytes())
@@ -441,7 +443,12 @@ def test_the_worked_example_runs(tcc, home, root, shared):
             browser.wait("document.documentElement?.dataset.ready === 'yes'")
             assert browser.evaluate("document.title") == "CMU-1-Small-Region.svs"
             urls = [
-                request["request"]["url"] for request in browser.told("Network.requestWillBeSent")
+                request["request"]["url"]
+                for request in browser.get_events("Network.requestWillBeSent")
             ]
             assert {url.split(":")[0] for url in urls} <= {"file", "data"}
-            assert browser.told("Runtime.exceptionThrown") == browser.told("Log.entryAdded") == []
+            assert (
+                browser.get_events("Runtime.exceptionThrown")
+                == browser.get_events("Log.entryAdded")
+                == []
+            )

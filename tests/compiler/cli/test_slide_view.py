@@ -1,4 +1,4 @@
-"""`tcc serve RESULT SLIDE`: pages of slides, written and served, in a real Chromium."""
+"""`tcc serve RESULT SLIDE`: pages of slides, written and served, in Chromium."""
 
 import json
 import re
@@ -27,8 +27,8 @@ WIDTH, HEIGHT = 1300, 700
 PIXELS = draw_pixels(WIDTH, HEIGHT, (256, 128, 1024, 640, PINK), (512, 256, 640, 384, PURPLE))
 NOISE = np.random.default_rng(7).integers(-9, 10, PIXELS.shape)
 GRID = PatchGrid(WIDTH, HEIGHT, 64, 64)
-LIKELY = {(2, 4): 0.25, (4, 8): 0.875, (4, 9): 0.75, (5, 8): 1.0, (9, 15): 0.0}
-"""Row, column and the probability of tumour of each patch."""
+PROBABILITIES = {(2, 4): 0.25, (4, 8): 0.875, (4, 9): 0.75, (5, 8): 1.0, (9, 15): 0.0}
+"""Tumour probability of each patch, by (row, column)."""
 
 
 def read_pixels(path):
@@ -38,10 +38,10 @@ def read_pixels(path):
 
 @pytest.fixture
 def result(home):
-    """A folder as `tcc slide run` writes it, and its slide."""
+    """A result folder as `tcc slide run` writes it, and its slide."""
     bundle = {**BUNDLE, "notice": "Random </script> weights."}
     folder = write_result(
-        home / "slides/s", "s.tif", (WIDTH, HEIGHT), 64, LIKELY, mpp=0.5, threshold=None,
+        home / "slides/s", "s.tif", (WIDTH, HEIGHT), 64, PROBABILITIES, mpp=0.5, threshold=None,
         bundle=bundle,
     )  # fmt: skip
     write(home / "s.tif", np.clip(PIXELS + NOISE, 0, 255).astype(np.uint8), levels=2, tile=256)
@@ -66,14 +66,15 @@ def page(tcc, result, home, library):
     return home / "viewer"
 
 
-def test_the_tiles_are_the_slide_and_the_overlay_lies_on_it(page, result, home):
+def test_tiles_match_the_slide_and_the_overlay_is_aligned(page, result, home):
     slide = np.clip(PIXELS + NOISE, 0, 255).astype(np.uint8)
     stitched = np.zeros((HEIGHT, WIDTH, 3), int)
     for path in (page / "tiles/2").iterdir():
         x_min, y_min = (512 * int(n) for n in path.stem.split("_"))
         part = read_pixels(path)
         stitched[y_min : y_min + part.shape[0], x_min : x_min + part.shape[1]] = part
-    assert np.abs(stitched - slide).mean() < 6  # JPEG; half a pixel's shift of the noise gives 9
+    # JPEG error; a shift of the noise by half a pixel gives 9
+    assert np.abs(stitched - slide).mean() < 6
     assert read_pixels(page / "tiles/0/0_0.jpg").shape == (175, 325, 3)
     with open_slide(page / "overlay.tif") as file:
         assert [(level.width, level.height) for level in file.levels] == [
@@ -83,9 +84,9 @@ def test_the_tiles_are_the_slide_and_the_overlay_lies_on_it(page, result, home):
         over = file.read_pixels(0, 0, 0, (WIDTH, HEIGHT)).astype(int)
     changed = np.abs(over - stitched).mean(axis=2) > 30
     inside = np.zeros(changed.shape, bool)
-    for row, column in LIKELY:
+    for row, column in PROBABILITIES:
         inside[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64] = True
-    # JPEG has colours of 16 x 16 pixels, to which the patches are aligned.
+    # JPEG stores colours in 16 x 16 pixels, and the patches are aligned to them.
     assert (changed == inside).mean() > 0.999
     heat = saved_result.read_result(result).to_raster()
     overlay = slide_viewer.draw_overlay(slide, 1, GRID, heat, "overlay")
@@ -93,7 +94,7 @@ def test_the_tiles_are_the_slide_and_the_overlay_lies_on_it(page, result, home):
     assert np.array_equal(overlay[256:, 512:], part)
 
 
-def test_it_is_the_same_again_and_replaces_only_its_own(tcc, page, home):
+def test_viewer_is_reproducible_and_replaces_only_its_own_files(tcc, page, home):
     def contents():
         return {path: path.read_bytes() for path in page.rglob("*") if path.is_file()}
 
@@ -112,7 +113,7 @@ def test_it_is_the_same_again_and_replaces_only_its_own(tcc, page, home):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (512, 512), (513, 3), (1030, 2050)])
-def test_tiles_of_all_sizes_meet(home, width, height):
+def test_tiles_of_all_sizes_join_without_gaps(home, width, height):
     pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(home / "s.png")
     with open_slide(home / "s.png", 0.5) as slide:
@@ -180,7 +181,7 @@ def test_tiles_of_all_sizes_meet(home, width, height):
         ("patches.csv", "row,", "line,"),
     ],
 )
-def test_what_is_no_result_of_this_slide(tcc, result, library, home, name, old, new):
+def test_inconsistent_results_are_refused(tcc, result, library, home, name, old, new):
     text = (result / name).read_text()
     assert old in text
     (result / name).write_text(text.replace(old, new, 1))
@@ -191,7 +192,7 @@ def test_what_is_no_result_of_this_slide(tcc, result, library, home, name, old, 
 
 
 @pytest.mark.parametrize("command", ["serve", "slide eval"])
-def test_a_line_that_is_there_twice_does_not_count_twice(tcc, result, library, home, command):
+def test_duplicate_patch_line_is_refused(tcc, result, library, home, command):
     lines = (result / "patches.csv").read_text().splitlines(keepends=True)
     (result / "patches.csv").write_text("".join([*lines[:3], lines[2], *lines[3:-1]]))
     (home / "truth").mkdir()
@@ -202,7 +203,7 @@ def test_a_line_that_is_there_twice_does_not_count_twice(tcc, result, library, h
     assert "line 4 of patches.csv repeats the patch of an earlier line" in outcome.err
 
 
-def test_a_line_too_many_or_too_few(tcc, result, library):
+def test_wrong_number_of_patch_lines_is_refused(tcc, result, library):
     lines = (result / "patches.csv").read_text().splitlines(keepends=True)
     for kept_lines in ([*lines, lines[-1]], lines[:-1]):
         (result / "patches.csv").write_text("".join(kept_lines))
@@ -222,7 +223,7 @@ COLOUR = """(() => {
 
 @pytest.fixture
 def served(result, home, library):
-    """Where a process serves the page, until the test ends."""
+    """The URL of the page, served by another process until the test ends."""
     args = ("serve", "slides/s", "s.tif", "--port", "0", "--json", "-q")
     program = "from tcc.compiler.entry import main; main()"
     command = [sys.executable, "-c", program, *args]
@@ -235,7 +236,7 @@ def served(result, home, library):
     assert process.returncode == 143
 
 
-def test_the_page_is_served_with_what_it_shows_alone(served, home):
+def test_server_serves_only_the_files_of_the_page(served, home):
     with urlopen(served) as answer:
         assert answer.url == f"{served}index.html"
         policy = answer.headers["Content-Security-Policy"]
@@ -251,25 +252,25 @@ def test_the_page_is_served_with_what_it_shows_alone(served, home):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (("slides/s",), "= help: add the slide's file: `tcc serve slides/s SLIDE`"),
         (("slides/s", "-o", "viewer"), "`--output` has no effect: it is for the page of a slide"),
         (("slides/s", "s.tif", "-o", "viewer", "--port", "1"), "`--port` has no effect"),
     ],
 )
-def test_what_of_a_slide_is_not_served(tcc, result, home, words, said):
-    outcome = tcc("serve", *words)
-    assert (outcome.code, said in outcome.err) == (2, True), outcome.err
+def test_wrong_serve_arguments_are_refused(tcc, result, home, arguments, message):
+    outcome = tcc("serve", *arguments)
+    assert (outcome.code, message in outcome.err) == (2, True), outcome.err
     assert not (home / "viewer").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
-@pytest.mark.parametrize("place", ["page", "served"])
-def test_the_page_in_chromium(place, request, tmp_path):
-    there = request.getfixturevalue(place)
-    url = there if place == "served" else there.joinpath("index.html").as_uri()
+@pytest.mark.parametrize("source", ["page", "served"])
+def test_page_works_in_chromium(source, request, tmp_path):
+    location = request.getfixturevalue(source)
+    url = location if source == "served" else location.joinpath("index.html").as_uri()
     with Browser(tmp_path / "profile") as browser:
         browser("Page.navigate", url=url)
         browser.look(1200, 800, "light", tmp_path / "first.png")
@@ -286,14 +287,16 @@ def test_the_page_in_chromium(place, request, tmp_path):
         _check_keyboard(browser)
         browser.look(390, 844, "dark", tmp_path / "phone.png")
         assert browser.evaluate("document.documentElement.scrollWidth") <= 390
-        urls = [request["request"]["url"] for request in browser.told("Network.requestWillBeSent")]
+        urls = [
+            request["request"]["url"] for request in browser.get_events("Network.requestWillBeSent")
+        ]
         assert {url.split(":")[0] for url in urls} <= {url.partition(":")[0], "data"}
-        assert browser.told("Log.entryAdded") == []
-        assert browser.told("Runtime.exceptionThrown") == []
+        assert browser.get_events("Log.entryAdded") == []
+        assert browser.get_events("Runtime.exceptionThrown") == []
 
 
 def _locate_patch(browser, row, column):
-    """Where the middle of a patch is in the window."""
+    """Return the window position of a patch's centre."""
     box = browser.evaluate(COLOUR)
     scale = min(box[2] / WIDTH, box[3] / HEIGHT)
     x_min = box[0] + (box[2] - WIDTH * scale) / 2
@@ -305,7 +308,7 @@ def _check_look(browser, path, check):
     browser.look(1200, 800, "light", path)
     pixels = read_pixels(path)
     red = {}
-    for patch in LIKELY:
+    for patch in PROBABILITIES:
         x, y = _locate_patch(browser, *patch)
         colour = pixels[int(y), int(x)]
         red[patch] = colour[0] - colour[1] > 90 and colour[0] > colour[2] + 40

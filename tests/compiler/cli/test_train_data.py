@@ -1,4 +1,4 @@
-"""`tcc train` and its images: shares, classes that become the spec's, and what is refused."""
+"""`tcc train` and its images: splits, labels of the spec, and refused datasets."""
 
 import json
 import shlex
@@ -29,7 +29,7 @@ output: {logits: {activation: softmax, labels: labels}}
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A spec and twenty images of each of two classes, with odd names."""
+    """A spec and twenty images for each of two classes with unusual names."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.yaml").write_text(SPEC.replace("[yes, no]", '["yes", "no"]'))
     random = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def run(*args):
 SETTING = """labels=["Hoch's 'Ä'", "low grade"]"""
 
 
-def test_the_specs_labels_lead_and_the_message_has_the_setting_for_others(folder):
+def test_other_labels_are_refused_with_the_setting_to_use(folder):
     outcome = run("-o", "run")
     assert outcome.exit_code == 2
     assert "error[E1207]: the network has no class `Hoch's 'Ä'`, `low grade`, and" in outcome.stderr
@@ -65,7 +65,7 @@ def test_the_specs_labels_lead_and_the_message_has_the_setting_for_others(folder
 @pytest.mark.parametrize(
     "labels", ["[\"Hoch's 'Ä'\"]", "[low grade, Hoch's 'Ä', more]"], ids=["extra", "missing"]
 )
-def test_one_class_more_or_less_is_refused(folder, labels):
+def test_extra_or_missing_class_is_refused(folder, labels):
     (folder / "net.yaml").write_text(SPEC.replace("[yes, no]", labels))
     outcome = run("-o", "run")
     assert outcome.exit_code == 2
@@ -74,7 +74,7 @@ def test_one_class_more_or_less_is_refused(folder, labels):
     assert ("no images of the network's classes more" in outcome.stderr) == ("more" in labels)
 
 
-def test_the_order_and_the_case_of_folders_do_not_matter(folder):
+def test_folder_order_and_case_do_not_matter(folder):
     (folder / "net.yaml").write_text(SPEC.replace("[yes, no]", "[Low Grade, Hoch's 'Ä']"))
     outcome = run("-o", "run", "--json")
     assert outcome.exit_code == 0, outcome.stderr
@@ -82,7 +82,7 @@ def test_the_order_and_the_case_of_folders_do_not_matter(folder):
     assert report["data"]["classes"] == ["Low Grade", "Hoch's 'Ä'"]
 
 
-def test_a_spec_that_names_no_classes_learns_the_folders(folder):
+def test_spec_without_labels_uses_the_folder_names(folder):
     text = SPEC.replace("[yes, no]", "[]").replace("  labels:", "  classes: 2\n  labels:")
     text = text.replace("units: len(labels)", "units: classes")
     text = text.replace("labels: labels}", 'labels: "labels if classes == len(labels) else []"}')
@@ -94,23 +94,23 @@ def test_a_spec_that_names_no_classes_learns_the_folders(folder):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("options", "code", "message"),
     [
         (["--set", "labels=[low grade, high]"], "E1207", "no class `Hoch's 'Ä'`"),
         (["--split", "1,0,0"], "E1212", "`1,0,0` is not a valid split"),
-        (["--set", SETTING, "--corrupt", "mend"], "E0601", "use refuse or skip"),
+        (["--set", SETTING, "--corrupt", "mend"], "E0601", "`--corrupt` must be refuse or skip"),
         (["--data", "none"], "E0710", "not a dataset"),
     ],
 )
-def test_what_is_refused_before_anything_is_learned(folder, words, code, said):
-    outcome = run(*words, "-o", "run")
+def test_wrong_options_are_refused_before_training(folder, options, code, message):
+    outcome = run(*options, "-o", "run")
     assert outcome.exit_code == 2
     assert f"error[{code}]" in outcome.stderr
-    assert said in outcome.stderr
+    assert message in outcome.stderr
     assert not (folder / "run").exists()
 
 
-def test_a_damaged_image_is_named_then_skipped(folder):
+def test_damaged_image_is_refused_or_skipped(folder):
     (folder / "set" / "low grade" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\nand no more")
     outcome = run("-o", "run", "--set", SETTING)
     assert outcome.exit_code == 2

@@ -1,4 +1,4 @@
-"""Programs of strangers: none runs unless it was built here, or the user says so."""
+"""Programs of other machines run only if the user trusts them."""
 
 import os
 
@@ -21,45 +21,47 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_strangers_program_does_not_run(command, tcc, strange, picture, images, home):
-    outcome = COMMANDS[command](tcc, strange, picture)
+def test_program_of_another_machine_does_not_run(
+    command, tcc, untrusted_bundle, picture, images, home
+):
+    outcome = COMMANDS[command](tcc, untrusted_bundle, picture)
     assert outcome.code == 2, outcome.err
     assert "error[E1350]: this program was not built here" in outcome.err
-    assert f"--> {strange}/model/tiny-run" in outcome.err
+    assert f"--> {untrusted_bundle}/model/tiny-run" in outcome.err
     assert "--trust" in outcome.err
     assert not (home / "ran").exists()
 
 
-def test_it_runs_when_the_user_says_so_now_and_later(tcc, strange, picture, home):
-    outcome = tcc("run", strange, picture, "--trust")
-    assert "E0652" in outcome.err  # it ran, and is no network
+def test_trusted_program_runs_now_and_later(tcc, untrusted_bundle, picture, home):
+    outcome = tcc("run", untrusted_bundle, picture, "--trust")
+    assert "E0652" in outcome.err  # it ran, and it is not a network
     assert (home / "ran").read_text() == "ran\n"
     (home / "ran").unlink()
-    assert "E0652" in tcc("run", strange, picture).err
+    assert "E0652" in tcc("run", untrusted_bundle, picture).err
     assert (home / "ran").exists()
 
 
 @pytest.mark.parametrize("kind", ["confusion", "tsne"])
-def test_its_picture_is_drawn_when_the_user_says_so(kind, tcc, strange, images, home):
-    outcome = tcc("plot", kind, strange, "--data", images, "--trust", "-o", "p.png")
-    assert "E0652" in outcome.err  # it ran, and is no network
+def test_plot_runs_a_trusted_program(kind, tcc, untrusted_bundle, images, home):
+    outcome = tcc("plot", kind, untrusted_bundle, "--data", images, "--trust", "-o", "p.png")
+    assert "E0652" in outcome.err  # it ran, and it is not a network
     assert (home / "ran").exists()
 
 
-def test_one_byte_more_is_another_program(tcc, strange, picture, home):
-    tcc("run", strange, picture, "--trust")
+def test_changed_program_needs_new_trust(tcc, untrusted_bundle, picture, home):
+    tcc("run", untrusted_bundle, picture, "--trust")
     (home / "ran").unlink()
-    with (strange / "model/tiny-run").open("a") as file:
+    with (untrusted_bundle / "model/tiny-run").open("a") as file:
         file.write("\n")
-    assert "E1350" in tcc("run", forge_bundle(strange, "host"), picture).err
+    assert "E1350" in tcc("run", forge_bundle(untrusted_bundle, "host"), picture).err
     assert not (home / "ran").exists()
 
 
 @pytest.mark.parametrize("spoil", ["others write", "a link", "a file", "relative"])
-def test_a_state_that_others_may_write_says_nothing(
-    spoil, tcc, strange, picture, home, state, monkeypatch
+def test_state_folder_writable_by_others_is_ignored(
+    spoil, tcc, untrusted_bundle, picture, home, state, monkeypatch
 ):
-    tcc("run", strange, picture, "--trust")
+    tcc("run", untrusted_bundle, picture, "--trust")
     (home / "ran").unlink()
     programs_folder = state / "tcc" / "programs"
     if spoil == "others write":
@@ -73,19 +75,19 @@ def test_a_state_that_others_may_write_says_nothing(
     else:
         monkeypatch.setenv("HOME", str(home / "nobody"))
         monkeypatch.setenv("XDG_STATE_HOME", os.path.relpath(state))
-    outcome = tcc("run", strange, picture)
+    outcome = tcc("run", untrusted_bundle, picture)
     assert outcome.code == 2
     assert "E1350" in outcome.err
     assert ("is not used" in outcome.err) == (spoil != "relative")
     assert not (home / "ran").exists()
 
 
-def test_a_page_is_code_but_for_its_network():
+def test_page_files_are_code_except_the_network():
     names = ("app.js", "model.onnx", "ort/ort.wasm", "index.html")
     assert Web().list_code_files(names) == ("app.js", "ort/ort.wasm", "index.html")
 
 
-def test_what_a_runtime_reads_needs_no_trust(tcc, home, state, picture):
+def test_model_files_of_a_runtime_need_no_trust(tcc, home, state, picture):
     tcc("build", "tiny.yaml", "--target", "onnxruntime")
     assert not (state / "tcc").exists()
     assert tcc("run", "build/tiny-onnxruntime-fp32", picture).code == 0

@@ -1,4 +1,4 @@
-"""A network that a target computes at int8 and cannot build at fp32: its fp32 size is unknown."""
+"""A network that a target supports only at int8: its fp32 size is unknown."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tcc.compiler.support.diagnostics import fail, make_file_span
 
 @pytest.fixture
 def build(tcc, home, images):
-    """Build the example with a Silu at int8 for a target."""
+    """Build the example with a Silu layer at int8 for a target."""
     text = (home / "tiny.yaml").read_text()
     (home / "tiny.yaml").write_text(text.replace("  - relu\n", "  - silu\n"))
 
@@ -22,7 +22,7 @@ def build(tcc, home, images):
     return run
 
 
-def test_an_op_that_lacks_only_its_float_kernel(tcc, build, monkeypatch):
+def test_op_without_a_float_kernel(tcc, build, monkeypatch):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     monkeypatch.delitem(POINTWISE, Silu)
     monkeypatch.delitem(kernel_choice.RULES, Silu)
@@ -36,7 +36,7 @@ def test_an_op_that_lacks_only_its_float_kernel(tcc, build, monkeypatch):
     assert "error[E0607]" in refused.err
 
 
-def test_an_op_that_lacks_only_its_tflite_float_operator(build, monkeypatch):
+def test_op_without_a_tflite_float_operator(build, monkeypatch):
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     reduced = {op: rule for op, rule in float_operators.FLOAT.items() if op is not Silu}
     for module in (float_operators, description, integer_operators):
@@ -46,17 +46,19 @@ def test_an_op_that_lacks_only_its_tflite_float_operator(build, monkeypatch):
     assert "fp32 size unknown" in outcome.out
 
 
-def test_a_float_network_that_exceeds_a_limit(build, monkeypatch):
+def test_float_network_above_a_size_limit(build, monkeypatch):
     from tcc.backends.onnxruntime.backend import OnnxRuntime
 
     emit = OnnxRuntime.emit
 
-    def limited(self, target, model, precision, progress):
+    def emit_or_fail(self, target, model, precision, progress):
         if precision.full:
-            raise fail("E0450", "the weights exceed what a file holds", make_file_span("tiny.yaml"))
+            raise fail(
+                "E0450", "the weights exceed the file size limit", make_file_span("tiny.yaml")
+            )
         return emit(self, target, model, precision, progress)
 
-    monkeypatch.setattr(OnnxRuntime, "emit", limited)
+    monkeypatch.setattr(OnnxRuntime, "emit", emit_or_fail)
     outcome = build("onnxruntime")
     assert outcome.code == 0, outcome.err
     assert "fp32 size unknown" in outcome.out

@@ -1,4 +1,4 @@
-"""`tcc verify`: goldens replayed on the artifact, bundles beside each other."""
+"""`tcc verify`: replay goldens on the artifact, and compare bundles."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ INT8 = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8", 
 
 
 @pytest.fixture
-def wrong(monkeypatch):
-    """Artifacts whose outputs something is done to."""
+def alter_outputs(monkeypatch):
+    """Change the outputs of artifacts."""
 
     def change_outputs(change) -> None:
         original_infer = OnnxRuntime.infer
@@ -40,7 +40,7 @@ def reseal_manifest(folder, change):
     path.write_text(json.dumps({**manifest_json, "seal": seal}))
 
 
-def test_a_bundle_gives_its_goldens(tcc, built):
+def test_bundle_reproduces_its_goldens(tcc, built):
     outcome = tcc("verify", built)
     assert (outcome.code, outcome.err) == (0, "")
     head, *rows, uncompared = outcome.out.splitlines()
@@ -51,7 +51,7 @@ def test_a_bundle_gives_its_goldens(tcc, built):
     assert all(row.split()[-1] in ("agrees", "bit-exact") for row in rows)
 
 
-def test_as_json(tcc, built):
+def test_verify_as_json(tcc, built):
     document = tcc("verify", built, "--json").document
     (bundle_report,) = document["bundles"]
     assert (bundle_report["path"], bundle_report["target"], bundle_report["precision"]) == (
@@ -70,8 +70,8 @@ def test_as_json(tcc, built):
     assert document["exit"] == 0
 
 
-def test_counts_what_differs_and_by_how_much(tcc, built, wrong):
-    wrong(lambda v: v + np.array([0, 0.5, 0], np.float32))
+def test_differences_are_counted_and_measured(tcc, built, alter_outputs):
+    alter_outputs(lambda v: v + np.array([0, 0.5, 0], np.float32))
     outcome = tcc("verify", built, "--json")
     assert outcome.code == 4
     assert f"error: {built}: the artifact does not reproduce its golden outputs" in outcome.err
@@ -86,8 +86,8 @@ def test_counts_what_differs_and_by_how_much(tcc, built, wrong):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_no_number_agrees_with_nothing(tcc, built, wrong, value):
-    wrong(lambda v: v * np.float32(value))
+def test_nan_and_infinity_disagree(tcc, built, alter_outputs, value):
+    alter_outputs(lambda v: v * np.float32(value))
     outcome = tcc("verify", built, "--json")
     assert outcome.code == 4
     assert {
@@ -95,28 +95,28 @@ def test_what_is_no_number_agrees_with_nothing(tcc, built, wrong, value):
     } == {None}
 
 
-def test_an_output_of_another_size(tcc, built, wrong):
-    wrong(lambda v: v[:2])
+def test_output_of_another_size_is_refused(tcc, built, alter_outputs):
+    alter_outputs(lambda v: v[:2])
     outcome = tcc("verify", built, built)
     assert outcome.code == 2
     assert "error[E0655]: the artifact's outputs do not match the bundle's manifest" in outcome.err
     assert "output `logits` is float32 2, not float32 3" in outcome.err
 
 
-def test_integers_must_be_equal_to_the_bit(tcc, home, images, wrong):
+def test_int8_outputs_must_be_bit_exact(tcc, home, images, alter_outputs):
     assert tcc(*INT8, "--data", images).code == 0
     folder = "build/tiny-onnxruntime-int8"
     report = tcc("verify", folder, "--json").document["bundles"][0]
     assert [comparison["differing"] for comparison in report["agreement"]] == [0, 0]
     assert tcc("verify", folder).out.count("bit-exact") == 2
-    wrong(lambda v: np.nextafter(v, np.float32(9)))
+    alter_outputs(lambda v: np.nextafter(v, np.float32(9)))
     report = tcc("verify", folder, "--json")
     assert report.code == 4
     assert [e["differing"] for e in report.document["bundles"][0]["agreement"]] == [3, 3]
 
 
 class TestPairs:
-    def test_one_network_in_two_forms(self, tcc, built):
+    def test_one_network_at_two_precisions(self, tcc, built):
         assert tcc("build", "tiny.yaml", "--target", "ort", "--precision", "fp16", "-q").code == 0
         outcome = tcc("verify", built, "build/tiny-onnxruntime-fp16", "--json")
         (pair,) = outcome.document["pairs"]
@@ -127,7 +127,7 @@ class TestPairs:
         assert pair["same"] == 2
         assert "2 of 2" in tcc("verify", built, "build/tiny-onnxruntime-fp16").out
 
-    def test_the_difference_is_that_of_the_outputs(self, tcc, built, monkeypatch):
+    def test_pair_difference_is_measured_on_the_outputs(self, tcc, built, monkeypatch):
         other_bundle = built.with_name("other")
         shutil.copytree(built, other_bundle)
         original_infer = OnnxRuntime.infer
@@ -144,7 +144,7 @@ class TestPairs:
         assert pair["largest"] == pytest.approx(3, rel=1e-6)
         assert pair["differing"] == 2
 
-    def test_two_exact_ones_are_equal_to_the_bit(self, tcc, home, images):
+    def test_two_int8_bundles_are_bit_exact(self, tcc, home, images):
         assert tcc(*INT8, "--data", images).code == 0
         assert tcc(*INT8, "--data", images, "--out", "again").code == 0
         folders = ("build/tiny-onnxruntime-int8", "again/tiny-onnxruntime-int8")
@@ -152,28 +152,28 @@ class TestPairs:
         (pair,) = outcome.document["pairs"]
         assert (pair["exact"], pair["differing"], pair["largest"]) == (True, 0, 0)
 
-    def test_exact_and_float_share_the_images(self, tcc, built, images):
+    def test_int8_and_float_bundles_share_the_images(self, tcc, built, images):
         assert tcc(*INT8, "--data", images).code == 0
         (pair,) = tcc("verify", built, "build/tiny-onnxruntime-int8", "--json").document["pairs"]
         assert (pair["exact"], pair["inputs"]) == (False, 2)
         assert 0 < pair["largest"] < 0.2
 
     @pytest.mark.parametrize(
-        ("words", "why"),
+        ("options", "reason"),
         [
             (("--seed", "3"), "their weights differ"),
             (("--set", "width=5"), "their specs differ"),
         ],
         ids=str,
     )
-    def test_other_networks_are_not_compared(self, tcc, built, words, why):
+    def test_other_networks_are_not_compared(self, tcc, built, options, reason):
         build = ("build", "tiny.yaml", "--target", "ort", "--out", "other", "-q")
-        assert tcc(*build, *words).code == 0
+        assert tcc(*build, *options).code == 0
         document = tcc("verify", built, "other/tiny-onnxruntime-fp32", "--json").document
         assert document["pairs"] == []
-        assert [skipped_pair["why"] for skipped_pair in document["not_compared"]] == [why]
+        assert [skipped_pair["why"] for skipped_pair in document["not_compared"]] == [reason]
 
-    def test_another_contract(self, tcc, built):
+    def test_other_preprocessing_is_not_compared(self, tcc, built):
         other_bundle = built.with_name("other")
         shutil.copytree(built, other_bundle)
 
@@ -196,7 +196,7 @@ class TestTargets:
     def litert(self):
         pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
 
-    def test_floats(self, tcc, home):
+    def test_float_bundles_of_two_targets(self, tcc, home):
         assert tcc("build", "tiny.yaml", "--target", "ort,tflite", "-q").code == 0
         folders = ("build/tiny-onnxruntime-fp32", "build/tiny-tflite-fp32")
         outcome = tcc("verify", *folders, "--json")
@@ -205,7 +205,7 @@ class TestTargets:
         assert pair["largest"] < 1e-5
         assert pair["same"] == pair["inputs"] == 2
 
-    def test_integers(self, tcc, home, images):
+    def test_int8_bundles_of_two_targets(self, tcc, home, images):
         build = ("build", "tiny.yaml", "--precision", "int8", "--data", images, "-q")
         assert tcc(*build, "--target", "ort,tflite").code == 0
         folders = ("build/tiny-onnxruntime-int8", "build/tiny-tflite-int8")
@@ -213,10 +213,10 @@ class TestTargets:
         assert outcome.code == 0, outcome.err
         for bundle_report in outcome.document["bundles"]:
             assert [comparison["differing"] for comparison in bundle_report["agreement"]] == [0, 0]
-        # the last layer gives real numbers in one and 8-bit integers in the other
+        # the last layer gives floats in one bundle and 8-bit integers in the other
         assert [pair["exact"] for pair in outcome.document["pairs"]] == [False]
 
-    def test_accuracy(self, tcc, home, images):
+    def test_two_targets_have_the_same_accuracy(self, tcc, home, images):
         assert tcc("build", "tiny.yaml", "--target", "ort,tflite", "-q").code == 0
         folders = ("build/tiny-onnxruntime-fp32", "build/tiny-tflite-fp32")
         first_document, second_document = (
@@ -225,7 +225,7 @@ class TestTargets:
         assert first_document["confusion"] == second_document["confusion"]
         assert second_document["target"] == "tflite"
 
-    def test_a_model_that_the_runtime_cannot_load(self, tcc, home):
+    def test_model_that_cannot_be_loaded_is_reported(self, tcc, home):
         assert tcc("build", "tiny.yaml", "--target", "tflite", "-q").code == 0
         folder = home / "build/tiny-tflite-fp32"
         (folder / "model/model.tflite").write_bytes(b"TFL3")
@@ -244,7 +244,7 @@ class TestTargets:
         assert "error[E0651]: LiteRT cannot run the model" in outcome.err
 
 
-def test_a_missing_runtime(tcc, built, monkeypatch):
+def test_missing_runtime_is_reported(tcc, built, monkeypatch):
     tool = Tool("a-runtime", "run this", None, builds=False)
 
     def run(self, target, folder, *args):
@@ -260,14 +260,14 @@ def test_a_missing_runtime(tcc, built, monkeypatch):
     assert outcome.code == 3
     assert "error: a-runtime is needed to run this, but it is not installed" in outcome.err
     assert "help: install it: pip install a-runtime" in outcome.err
-    assert str(built) in outcome.out  # what can run is verified all the same
+    assert str(built) in outcome.out  # the other bundle is verified anyway
     document = tcc("verify", other_bundle, built, "--json").document
     assert [bundle_report["holds"] for bundle_report in document["bundles"]] == [None, True]
     assert document["bundles"][0]["missing"]["name"] == "a-runtime"
 
 
 class TestWhatIsNoBundle:
-    def test_all_are_listed(self, tcc, built, home):
+    def test_all_invalid_bundles_are_listed(self, tcc, built, home):
         (built / "model/model.onnx").write_bytes(b"")
         outcome = tcc("verify", home, built, "nothing")
         assert outcome.code == 2
@@ -275,7 +275,7 @@ class TestWhatIsNoBundle:
         assert "error[E0622]: a file of the bundle was changed" in outcome.err
         assert outcome.out == ""
 
-    def test_an_unknown_target(self, tcc, built):
+    def test_unknown_target_is_reported(self, tcc, built):
         reseal_manifest(built, lambda m: replace(m, target="tin"))
         outcome = tcc("verify", built)
         assert outcome.code == 2
@@ -295,7 +295,7 @@ class TestWhatIsNoBundle:
         ],
         ids=str,
     )
-    def test_goldens_that_are_not_there(self, tcc, built, change, label):
+    def test_invalid_goldens_are_refused(self, tcc, built, change, label):
         def damage_goldens(original_manifest):
             first_case, *other_cases = original_manifest.goldens.cases
             cases = (replace(first_case, **change), *other_cases)
@@ -310,7 +310,7 @@ class TestWhatIsNoBundle:
         assert label in outcome.err
 
 
-def test_a_network_that_takes_no_image(tcc, home):
+def test_tensor_input_is_verified(tcc, home):
     text = (home / "tiny.yaml").read_text()
     (home / "tiny.yaml").write_text(
         text.replace("    preprocess: {resize: {size: [8, 8], mode: stretch}}\n", "")
@@ -324,10 +324,10 @@ def test_a_network_that_takes_no_image(tcc, home):
 
 
 @pytest.mark.parametrize(
-    ("output", "decided"),
+    ("output", "has_decision"),
     [("activation: softmax", True), ("activation: sigmoid", True), ("activation: none", False)],
 )
-def test_what_is_decided_is_compared(tcc, home, output, decided):
+def test_decisions_are_compared_if_the_output_has_them(tcc, home, output, has_decision):
     spec = (home / "tiny.yaml").read_text()
     head = spec[: spec.index("output:")]
     (home / "tiny.yaml").write_text(f"{head}output:\n  logits: {{{output}}}\n")
@@ -336,11 +336,11 @@ def test_what_is_decided_is_compared(tcc, home, output, decided):
         assert tcc(*args, "-q").code == 0
     folders = [f"build/tiny-onnxruntime-{precision}" for precision in ("fp32", "fp16")]
     (pair,) = tcc("verify", *folders, "--json").document["pairs"]
-    assert pair["same"] == (pair["inputs"] if decided else None)
+    assert pair["same"] == (pair["inputs"] if has_decision else None)
 
 
 def swap_labels(original_manifest):
-    """Call the first class as the second."""
+    """Swap the first two labels."""
     first_label, second_label, *other_labels = original_manifest.outputs[0].labels
     return replace(
         original_manifest,
@@ -353,7 +353,7 @@ def swap_labels(original_manifest):
 
 
 def crop_images(original_manifest):
-    """Cut images instead of stretching them, which goldens of the input's own size do not show."""
+    """Crop images instead of stretching them. Goldens with the input's size do not show it."""
     preprocess = original_manifest.input.preprocess
     contract = replace(preprocess, resize=replace(preprocess.resize, mode="cover"))
     return replace(original_manifest, input=replace(original_manifest.input, preprocess=contract))
@@ -362,8 +362,8 @@ def crop_images(original_manifest):
 @pytest.mark.parametrize(
     ("change", "label"), [(swap_labels, "labels"), (crop_images, "preprocessing")]
 )
-def test_bundles_of_one_spec_say_the_same_of_it(tcc, built, change, label):
-    """What a forger sealed again agrees with itself, but not with the spec or its sisters."""
+def test_bundles_of_one_spec_must_agree_on_labels_and_preprocessing(tcc, built, change, label):
+    """A resealed forgery is consistent, but differs from the spec and from other bundles of it."""
     other_bundle = built.with_name("other")
     shutil.copytree(built, other_bundle)
     assert tcc("verify", built, other_bundle).code == 0
@@ -381,7 +381,7 @@ def test_bundles_of_one_spec_say_the_same_of_it(tcc, built, change, label):
         assert str(other_bundle) in outcome.err
 
 
-def test_a_release_that_was_not_proven_is_noted(tcc, built, monkeypatch):
+def test_untested_runtime_release_is_noted(tcc, built, monkeypatch):
     from tcc.compiler.support import external_tools
     from tcc.compiler.support.external_tools import ProvenRelease
 
@@ -394,7 +394,7 @@ def test_a_release_that_was_not_proven_is_noted(tcc, built, monkeypatch):
     assert outcome.code == 0
 
 
-def test_the_published_schema_describes_the_manifest(built):
+def test_published_schema_matches_the_manifest(built):
     from importlib.resources import files
 
     from jsonschema import Draft202012Validator
@@ -413,7 +413,7 @@ def test_the_published_schema_describes_the_manifest(built):
         assert len(list(schema.iter_errors(invalid_manifest))) >= 1
 
 
-def test_the_other_bundles_are_verified_where_one_cannot_be(tcc, built, home):
+def test_invalid_bundle_does_not_stop_the_others(tcc, built, home):
     (home / "build/empty").mkdir()
     damaged = home / "build/damaged"
     shutil.copytree(built, damaged)
@@ -436,9 +436,9 @@ def test_the_other_bundles_are_verified_where_one_cannot_be(tcc, built, home):
     assert document["exit"] == 2
 
 
-def test_what_disagrees_goes_before_what_cannot_be_verified(tcc, built, home, wrong):
+def test_disagreement_has_precedence_in_the_exit_code(tcc, built, home, alter_outputs):
     (home / "build/empty").mkdir()
-    wrong(lambda values: values + 1)
+    alter_outputs(lambda values: values + 1)
     outcome = tcc("verify", built, "build/empty")
     assert outcome.code == 4
     assert "does not reproduce its golden outputs" in outcome.err

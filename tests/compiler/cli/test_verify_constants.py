@@ -1,4 +1,4 @@
-"""One changed weight or scale, in a bundle that agrees with itself: `tcc verify` names it."""
+"""One changed weight or scale in a consistent bundle: `tcc verify` names it."""
 
 import shutil
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from tcc.compiler.support.diagnostics import make_file_span
 
 ONNX = ("fp32", "fp16", "dynamic", "int8", "int8-i8", "int8-u8u8", "int8-qdq")
 TFLITE = ("fp32", "fp16", "dynamic", "int8", "int8-i8", "int8-u8")
-CHANGED = "differs from the network: layer"
+DIFFERENCE_MESSAGE = "differs from the network: layer"
 
 
 @pytest.fixture
 def build(tcc, home, images, state):
-    """Build the example for a target at a precision; skip what this machine cannot build."""
+    """Build the example for a target at a precision, and skip what this machine cannot build."""
 
     def run(target: str, precision: str, *args: str) -> Path:
         build_args: tuple[object, ...] = ("--target", target, "--precision", precision, *args)
@@ -37,7 +37,7 @@ def build(tcc, home, images, state):
 
 
 def write_goldens(folder: Path, target: str) -> None:
-    """Let the goldens be what the changed artifact gives, and reseal the bundle."""
+    """Replace the goldens by the outputs of the changed artifact, and reseal the bundle."""
     from tcc.compiler.targets import devices
 
     forged_bundles.forge_bundle(folder, target)
@@ -55,7 +55,7 @@ def write_goldens(folder: Path, target: str) -> None:
 
 
 def change_onnx(path: Path, is_wanted: Callable[[str, np.ndarray], bool]) -> str:
-    """Change the last bit of one number of a tensor; return the tensor's name."""
+    """Change the last bit of one number of a tensor, and return the tensor's name."""
     model = onnx.load_model_from_string(path.read_bytes())
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor).copy()
@@ -69,7 +69,7 @@ def change_onnx(path: Path, is_wanted: Callable[[str, np.ndarray], bool]) -> str
 
 
 def change_tflite(path: Path, *, scale: bool) -> None:
-    """Change a byte of the largest constant, or a scale of it."""
+    """Change a byte of the largest constant, or one of its scales."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -91,19 +91,19 @@ def change_tflite(path: Path, *, scale: bool) -> None:
     path.write_bytes(bytes(builder.Output()))
 
 
-def check(tcc, folder: Path, *args: str) -> str:
-    """Verify with the network: exit code 4, and the error's text."""
+def verify_changed(tcc, folder: Path, *args: str) -> str:
+    """Verify against the network, expect exit code 4, and return the error text."""
     plain_outcome = tcc("verify", folder, "--trust")
-    assert plain_outcome.code == 0, plain_outcome.err  # its goldens are its own
+    assert plain_outcome.code == 0, plain_outcome.err  # its goldens are its own outputs
     assert "weights and scales not compared: to compare them, give --spec SPEC" in plain_outcome.out
     outcome = tcc("verify", folder, "--trust", *(args or ("--spec", "tiny.yaml")))
     assert outcome.code == 4, outcome.out
-    assert CHANGED in outcome.err
+    assert DIFFERENCE_MESSAGE in outcome.err
     return outcome.err
 
 
 @pytest.mark.parametrize("precision", ONNX)
-def test_a_weight_of_an_onnx_file(tcc, build, precision):
+def test_changed_onnx_weight_is_named(tcc, build, precision):
     folder = build("onnxruntime", precision)
     good = tcc("verify", folder, "--spec", "tiny.yaml", "--json")
     assert good.code == 0, good.err
@@ -111,44 +111,44 @@ def test_a_weight_of_an_onnx_file(tcc, build, precision):
     assert (file["holds"], file["differences"]) == (True, [])
     name = change_onnx(folder / "model/model.onnx", lambda n, v: v.size > 30 and v.ndim > 1)
     write_goldens(folder, "onnxruntime")
-    error = check(tcc, folder)
+    error = verify_changed(tcc, folder)
     assert f"tensor `{name}`[0, 0" in error
     assert "layer `" in error
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-i8", "int8-qdq", "dynamic"])
-def test_a_channel_scale_of_an_onnx_file(tcc, build, precision):
+def test_changed_onnx_channel_scale_is_named(tcc, build, precision):
     folder = build("onnxruntime", precision)
     is_channel_scale = lambda n, v: v.dtype == np.float32 and v.ndim == 1 and v.size > 3  # noqa: E731
     name = change_onnx(folder / "model/model.onnx", is_channel_scale)
     write_goldens(folder, "onnxruntime")
-    assert f"tensor `{name}`[0" in check(tcc, folder)
+    assert f"tensor `{name}`[0" in verify_changed(tcc, folder)
 
 
 @pytest.mark.parametrize("precision", TFLITE)
-def test_a_weight_of_a_tflite_file(tcc, build, precision):
+def test_changed_tflite_weight_is_named(tcc, build, precision):
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     folder = build("tflite", precision)
     assert tcc("verify", folder, "--spec", "tiny.yaml").code == 0
     change_tflite(folder / "model/model.tflite", scale=False)
     write_goldens(folder, "tflite")
-    error = check(tcc, folder)
-    # The layer that a rectifier is the end of, in the file as in the program.
+    error = verify_changed(tcc, folder)
+    # The layer has the name of the rectifier at its end, in the file as in the program.
     assert "layer `relu`, tensor `" in error
     assert "`[3, 2, 2, 2] is" in error
 
 
 @pytest.mark.parametrize("precision", ["dynamic", "int8", "int8-i8"])
-def test_a_channel_scale_of_a_tflite_file(tcc, build, precision):
+def test_changed_tflite_channel_scale_is_named(tcc, build, precision):
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     folder = build("tflite", precision)
     change_tflite(folder / "model/model.tflite", scale=True)
     write_goldens(folder, "tflite")
-    assert "scale`[3] is" in check(tcc, folder)
+    assert "scale`[3] is" in verify_changed(tcc, folder)
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
-def test_a_program_in_the_bundle_is_enough(tcc, build, target):
+def test_program_in_the_bundle_replaces_the_spec(tcc, build, target):
     folder = build(target, "int8", "--probes")
     outcome = tcc("verify", folder)
     assert outcome.code == 0, outcome.err
@@ -166,8 +166,8 @@ def test_a_program_in_the_bundle_is_enough(tcc, build, target):
     ],
 )
 @pytest.mark.parametrize("files", [("tiny-run",), ("libtiny.a", "libtiny.so", "tiny-run")])
-def test_a_weight_and_a_scale_in_the_libraries(tcc, build, target, precision, files):
-    """The bytes lie in the libraries as kernels read them, behind no table of names."""
+def test_changed_weight_and_scale_in_the_libraries_are_named(tcc, build, target, precision, files):
+    """The libraries have the bytes as kernels read them, without a table of names."""
     from tcc.compiler.frontend.spec import load
 
     folder = build(target, precision)
@@ -202,7 +202,7 @@ def test_a_weight_and_a_scale_in_the_libraries(tcc, build, target, precision, fi
 
 
 def read_largest_constant(folder: Path, target: str, layer: str) -> bytes:
-    """Return the bytes of a constant of a layer as the artifact has them."""
+    """Return the bytes of a layer's constant as the artifact stores them."""
     from tcc.backends.arm.execute import stored_constants
     from tcc.backends.arm.machine import MACHINES
     from tcc.compiler.driver import bundle_program
@@ -230,7 +230,7 @@ def read_largest_constant(folder: Path, target: str, layer: str) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_a_weight_of_a_page(tcc, build, precision):
+def test_changed_weight_of_a_page_is_detected(tcc, build, precision):
     folder = build("web", precision)
     assert tcc("verify", folder, "--spec", "tiny.yaml").code == 0
     name = change_onnx(folder / "model/model.onnx", lambda n, v: v.size > 30 and v.ndim > 1)
@@ -243,7 +243,7 @@ def test_a_weight_of_a_page(tcc, build, precision):
     assert f"tensor `{name}`[0, 0" in outcome.out
 
 
-def test_an_operator_that_is_another_one(tcc, build):
+def test_replaced_operator_is_detected(tcc, build):
     folder = build("onnxruntime", "fp32")
     path = folder / "model/model.onnx"
     model = onnx.load_model_from_string(path.read_bytes())

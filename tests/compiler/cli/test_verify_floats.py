@@ -1,4 +1,4 @@
-"""`tcc verify` beside the network of a bundle of float32: layers, and the first that breaks."""
+"""`tcc verify` against the network of a float32 bundle: layers, and the first wrong one."""
 
 import hashlib
 import json
@@ -36,8 +36,8 @@ graph:
 output:
   logits: {{activation: softmax}}
 """
-INNER = ("conv_2", "relu_2", "relu_3")
-"""What has the branch: a target may compute it with the sum that it ends in."""
+BRANCH_LAYERS = ("conv_2", "relu_2", "relu_3")
+"""Layers of the branch. A target may fuse them with the sum at its end."""
 TARGETS = [
     "onnxruntime",
     "tflite",
@@ -47,19 +47,19 @@ TARGETS = [
 
 @pytest.fixture(params=TARGETS)
 def target(request, tcc):
-    """A target that runs here."""
+    """A target that can run here."""
     every = {
         target_json["name"]: target_json
         for target_json in tcc("targets", "--json").document["targets"]
     }
     if every[request.param]["missing"]:
-        pytest.skip(f"{request.param} does not run here")
+        pytest.skip(f"{request.param} cannot run on this machine")
     return request.param
 
 
 @pytest.fixture
-def forked(tcc, home):
-    """Build the network, with other weights or another border where that is said."""
+def build_forked(tcc, home):
+    """Build the network, with other weights or padding on request."""
 
     def build(target, out, change=None, padding="1"):
         spec = home / f"{out}.yaml"
@@ -80,7 +80,7 @@ def forked(tcc, home):
 
 
 def copy_model(folder, other_bundle):
-    """Put another bundle's artifact into a bundle, as a defect of its code would make it."""
+    """Replace a bundle's artifact with another one, as a code defect would."""
     shutil.rmtree(folder / "model")
     shutil.copytree(other_bundle / "model", folder / "model")
     original_manifest = manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
@@ -104,40 +104,40 @@ def change_weight(tensors):
     tensors["conv_2.weight"][3, 2] *= 1.05
 
 
-def test_what_is_right_agrees_layer_by_layer(tcc, forked, target):
-    code, bundle_report = verify_bundle(tcc, forked(target, "right"), "--bisect")
+def test_correct_bundle_agrees_layer_by_layer(tcc, build_forked, target):
+    code, bundle_report = verify_bundle(tcc, build_forked(target, "right"), "--bisect")
     assert code == 0
     assert bundle_report["reproducer"] is None
     layers = {layer["name"]: layer for layer in bundle_report["network"]["layers"]}
-    assert layers.keys() & {*INNER}
+    assert layers.keys() & {*BRANCH_LAYERS}
     assert layers["relu_1"]["values"] == 2 * 8 * 12 * 12
     assert all(layer["difference"] < 1e-5 for layer in layers.values())
 
 
 @pytest.mark.parametrize(
-    ("change", "padding", "first"),
+    ("change", "padding", "expected_layers"),
     [
-        (change_weight, "1", INNER),
-        (None, "[0, 2, 2, 0]", INNER),
+        (change_weight, "1", BRANCH_LAYERS),
+        (None, "[0, 2, 2, 0]", BRANCH_LAYERS),
         pytest.param(
             lambda t: t["linear.bias"].__iadd__(0.01), "1", ("linear",), marks=pytest.mark.slow
         ),
     ],
     ids=["a weight", "a border", "the last"],
 )
-def test_the_first_layer_that_is_off_is_named(tcc, forked, target, change, padding, first):
-    right_bundle = forked(target, "right")
-    folder = copy_model(right_bundle, forked(target, "wrong", change, padding))
+def test_first_wrong_layer_is_named(tcc, build_forked, target, change, padding, expected_layers):
+    right_bundle = build_forked(target, "right")
+    folder = copy_model(right_bundle, build_forked(target, "wrong", change, padding))
     code, bundle_report = verify_bundle(tcc, folder, "--bisect")
     assert code == 4
-    assert bundle_report["network"]["first_wrong"] in first
+    assert bundle_report["network"]["first_wrong"] in expected_layers
     assert bundle_report["reproducer"]["layer"] == bundle_report["network"]["first_wrong"]
 
 
-def test_the_layer_by_itself_runs_on_both_runtimes(tcc, forked, home):
+def test_reproducer_runs_on_both_runtimes(tcc, build_forked, home):
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     folder = copy_model(
-        forked("onnxruntime", "right"), forked("onnxruntime", "wrong", change_weight)
+        build_forked("onnxruntime", "right"), build_forked("onnxruntime", "wrong", change_weight)
     )
     _, bundle_report = verify_bundle(tcc, folder, "--bisect")
     reproducer_folder = home / bundle_report["reproducer"]["path"]
@@ -160,13 +160,15 @@ def test_the_layer_by_itself_runs_on_both_runtimes(tcc, forked, home):
         assert target_row["holds"]
 
 
-def test_a_join_by_itself(tcc, forked, home):
-    """What reads several values: they lie side by side in one."""
+def test_reproducer_of_a_layer_with_several_inputs(tcc, build_forked, home):
+    """The inputs are concatenated into one tensor."""
 
     def change_tensors(tensors):
         tensors["conv_3.bias"] += 0.5
 
-    folder = copy_model(forked("host", "right"), forked("host", "wrong", change_tensors))
+    folder = copy_model(
+        build_forked("host", "right"), build_forked("host", "wrong", change_tensors)
+    )
     _, bundle_report = verify_bundle(tcc, folder, "--bisect")
     reproducer_folder = home / bundle_report["reproducer"]["path"]
     assert bundle_report["reproducer"]["command"], "no spec"
@@ -174,7 +176,7 @@ def test_a_join_by_itself(tcc, forked, home):
 
 
 @pytest.mark.parametrize(
-    ("by", "said"),
+    ("by", "message"),
     [
         (lambda layer_values: {}, "the artifact contains none of the network's layers"),
         (
@@ -188,23 +190,23 @@ def test_a_join_by_itself(tcc, forked, home):
     ],
     ids=["nothing", "no numbers", "less"],
 )
-def test_what_is_not_the_layers_at_all(tcc, forked, monkeypatch, by, said):
+def test_invalid_layer_values_are_reported(tcc, build_forked, monkeypatch, by, message):
     original_inner_values = OnnxRuntime.trace_float_values
     monkeypatch.setattr(
         OnnxRuntime,
         "trace_float_values",
         lambda self, *args: map(by, original_inner_values(self, *args)),
     )
-    folder = forked("onnxruntime", "right")
+    folder = build_forked("onnxruntime", "right")
     spec_args = ("--spec", "right.yaml", "--weights", "right.safetensors")
     outcome = tcc("verify", folder, *spec_args)
     assert outcome.code == 4
-    assert said in outcome.err
+    assert message in outcome.err
 
 
-def test_other_weights_are_no_network_of_the_bundle(tcc, forked):
-    folder = forked("onnxruntime", "right")
-    forked("onnxruntime", "wrong", change_weight)
+def test_other_weights_than_those_of_the_bundle_are_refused(tcc, build_forked):
+    folder = build_forked("onnxruntime", "right")
+    build_forked("onnxruntime", "wrong", change_weight)
     outcome = tcc("verify", folder, "--spec", "right.yaml", "--weights", "wrong.safetensors")
     assert outcome.code == 2
     assert "error[E0664]" in outcome.err

@@ -1,4 +1,4 @@
-"""The libraries that integrators build with: `tcc verify` links with them, and runs what that gives."""
+"""The libraries for integrators: `tcc verify` links a program with them and runs it."""
 
 import shutil
 
@@ -12,13 +12,13 @@ GARBAGE = b"!<arch>\nnot an archive of anything"
 
 @pytest.fixture
 def bundle(built_for_host, home, state):
-    """A bundle for this machine whose files a test may change."""
+    """A copy of a bundle for this machine that a test may change."""
     return shutil.copytree(built_for_host, home / "tiny-host-fp32")
 
 
 @pytest.fixture
 def cross(tcc, home):
-    """A bundle for a Cortex-A7, whose shared library nothing here loads."""
+    """A bundle for a Cortex-A7. This machine cannot load its shared library."""
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     outcome = tcc("build", "tiny.yaml", "--target", "arm-a7", "-q")
     if outcome.code == 3 or not shutil.which("qemu-arm"):
@@ -27,12 +27,12 @@ def cross(tcc, home):
 
 
 def reseal(folder, target="host"):
-    """Make the bundle agree with its files again, as a forger would."""
+    """Make the bundle consistent with its files again, as a forger would."""
     return forged_bundles.forge_bundle(folder, target)
 
 
 def change_weight(path, weight):
-    """Change the last byte of a run of bytes in a file."""
+    """Change the last byte of a byte sequence in a file."""
     data = bytearray(path.read_bytes())
     at = bytes(data).index(weight)
     data[at + len(weight) - 1] ^= 0x40
@@ -40,12 +40,12 @@ def change_weight(path, weight):
 
 
 def read_weights(folder):
-    """Return bytes of the convolution's weights, as they lie in the libraries."""
+    """Return bytes of the convolution's weights as stored in the libraries."""
     data = (folder / "model/libtiny.so").read_bytes()
     program = (folder / "model/tiny-run").read_bytes()
     for start in range(0, len(data) - 64, 64):
         chunk = data[start : start + 64]
-        # What both have once, and is not code, is among the constants.
+        # A chunk that both files have once, and that is not code, is a constant.
         if len(set(chunk)) > 40 and data.count(chunk) == program.count(chunk) == 1:
             return chunk
     raise AssertionError("no constants")
@@ -61,8 +61,8 @@ def test_both_libraries_are_verified(tcc, bundle):
 
 
 @pytest.mark.parametrize("file", ["libtiny.a", "libtiny.so", "src/runner.c"])
-def test_what_was_not_built_here_runs_in_no_command(tcc, bundle, picture, file):
-    """The program that runs is the known one; what integrators link is not."""
+def test_changed_library_is_not_run_without_trust(tcc, bundle, picture, file):
+    """The program is known, but the libraries for integrators are changed."""
     assert tcc("verify", bundle, "--trust").code == 0
     (bundle / "model" / file).write_bytes(GARBAGE)
     reseal(bundle)
@@ -74,7 +74,7 @@ def test_what_was_not_built_here_runs_in_no_command(tcc, bundle, picture, file):
 
 
 @pytest.mark.parametrize("file", ["libtiny.a", "libtiny.so"])
-def test_garbage_in_place_of_a_library(tcc, bundle, file):
+def test_invalid_library_is_reported(tcc, bundle, file):
     (bundle / "model" / file).write_bytes(GARBAGE)
     reseal(bundle)
     outcome = tcc("verify", bundle, "--trust")
@@ -83,7 +83,7 @@ def test_garbage_in_place_of_a_library(tcc, bundle, file):
 
 
 @pytest.mark.parametrize("file", ["libtiny.a", "libtiny.so", "src/runner.c"])
-def test_a_file_that_is_left_out(tcc, bundle, file):
+def test_missing_library_file_is_reported(tcc, bundle, file):
     (bundle / "model" / file).unlink()
     reseal(bundle)
     outcome = tcc("verify", bundle, "--trust")
@@ -91,7 +91,7 @@ def test_a_file_that_is_left_out(tcc, bundle, file):
     assert f"{file} is missing from the artifact" in outcome.err
 
 
-def test_the_header_is_left_out(tcc, bundle):
+def test_missing_header_is_reported(tcc, bundle):
     (bundle / "model/tiny.h").unlink()
     reseal(bundle)
     outcome = tcc("verify", bundle, "--trust")
@@ -100,7 +100,7 @@ def test_the_header_is_left_out(tcc, bundle):
 
 
 @pytest.mark.parametrize("file", ["libtiny.a", "libtiny.so"])
-def test_a_library_with_another_weight(tcc, bundle, file):
+def test_library_with_another_weight_is_detected(tcc, bundle, file):
     change_weight(bundle / "model" / file, read_weights(bundle))
     reseal(bundle)
     outcome = tcc("verify", bundle, "--trust")
@@ -111,11 +111,12 @@ def test_a_library_with_another_weight(tcc, bundle, file):
 
 
 @pytest.mark.slow
-def test_a_library_that_nothing_here_loads(tcc, cross):
+def test_library_for_another_processor_is_compared_by_bytes(tcc, cross):
     outcome = tcc("verify", cross)
     assert outcome.code == 0, outcome.err
     assert (
-        "libtiny.so: it equals what the object in libtiny.a links to, byte for byte" in outcome.out
+        "libtiny.so: it equals the library linked from the object in libtiny.a, byte for byte"
+        in outcome.out
     )
     change_weight(cross / "model/libtiny.so", read_weights(cross))
     reseal(cross, "arm-a7")
@@ -124,7 +125,7 @@ def test_a_library_that_nothing_here_loads(tcc, cross):
     assert "libtiny.so does not match its goldens" in outcome.err
 
 
-def test_no_linker_is_reported(tcc, bundle, monkeypatch):
+def test_missing_linker_is_reported(tcc, bundle, monkeypatch):
     original_version = arm_backend.installed_version
     monkeypatch.setattr(
         arm_backend, "installed_version", lambda n: None if n == "ziglang" else original_version(n)

@@ -1,4 +1,4 @@
-"""Packages for AXERA's NPUs: the network in them runs here, and its weights are compared."""
+"""Packages for AXERA's NPUs: their network runs here, and its weights are compared."""
 
 import forged_bundles
 import npu_packages
@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-UNRUN = "The NPU's outputs are not verified: run `sh "
+NPU_NOT_VERIFIED = "The NPU's outputs are not verified: run `sh "
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def package(tcc, home, odd, images, no_docker):
 
 
 def change_tensor(path, min_size):
-    """Change the last bit of the first number of a tensor that has at least some; return its name."""
+    """Change the last bit of the first number of a large enough tensor, and return its name."""
     model = onnx.load_model_from_string(path.read_bytes())
     tensor = next(t for t in model.graph.initializer if np.prod(t.dims) >= min_size and t.dims)
     values = numpy_helper.to_array(tensor).copy()
@@ -35,12 +35,12 @@ def change_tensor(path, min_size):
 
 
 @pytest.mark.parametrize("target", ["ax650", "ax620e"])
-def test_the_integers_of_a_package_run_here(tcc, package, target):
+def test_int8_network_of_a_package_runs_here(tcc, package, target):
     folder = package(target)
     outcome = tcc("verify", folder)
     assert outcome.code == 0, outcome.err
     assert "model_qdq.onnx  1       logits" in outcome.out
-    assert f"model_qdq.onnx ran in ONNX Runtime. {UNRUN}" in outcome.err
+    assert f"model_qdq.onnx ran in ONNX Runtime. {NPU_NOT_VERIFIED}" in outcome.err
     (bundle_report,) = tcc("verify", folder, "--json").document["bundles"]
     assert (bundle_report["simulated"], bundle_report["holds"], bundle_report["tool"]) == (
         "model_qdq.onnx",
@@ -50,7 +50,7 @@ def test_the_integers_of_a_package_run_here(tcc, package, target):
     assert all(comparison["difference"] < 1e-5 for comparison in bundle_report["agreement"])
 
 
-def test_a_package_is_a_row_of_the_agreement(tcc, home, odd, images, no_docker):
+def test_package_is_in_the_agreement_table(tcc, home, odd, images, no_docker):
     odd("two")
     args = ("--precision", "int8", "--agree", "2", "--json")
     outcome = npu_packages.build(tcc, "ax650,onnxruntime", images, *args)
@@ -60,7 +60,7 @@ def test_a_package_is_a_row_of_the_agreement(tcc, home, odd, images, no_docker):
     assert rows["ax650"]["inputs"] == 4
     assert rows["ax650"]["outputs"]["difference"] < 1e-5
     assert rows["onnxruntime"]["simulated"] is None
-    # What the NPU gives is beside no other target's.
+    # The NPU's outputs are not compared with those of other targets.
     assert outcome.document["agreement"]["pairs"] == []
     text = npu_packages.build(tcc, "ax650,onnxruntime", images, "--precision", "int8")
     assert "agrees: model_qdq.onnx in ONNX Runtime, not the NPU" in text.out
@@ -68,9 +68,7 @@ def test_a_package_is_a_row_of_the_agreement(tcc, home, odd, images, no_docker):
     assert "; the NPU itself cannot be run here" in text.out
 
 
-def test_a_network_that_does_not_agree_is_not_written(
-    tcc, home, odd, images, no_docker, monkeypatch
-):
+def test_disagreeing_network_is_not_written(tcc, home, odd, images, no_docker, monkeypatch):
     from tcc.backends.pulsar.backend import SimulatedPackage
 
     infer = SimulatedPackage.infer
@@ -89,12 +87,12 @@ def test_a_network_that_does_not_agree_is_not_written(
     ("target", "file"),
     [("ax620", "model.onnx"), ("ax650", "model.onnx"), ("ax650", "model_qdq.onnx")],
 )
-def test_a_weight_of_a_package(tcc, package, target, file):
+def test_changed_weight_of_a_package_is_named(tcc, package, target, file):
     folder = package(target)
     good = tcc("verify", folder, "--spec", "odd.yaml")
     assert good.code == 0, good.err
     assert f"{file}: " in good.out
-    assert UNRUN in good.err
+    assert NPU_NOT_VERIFIED in good.err
     name = change_tensor(folder / "model" / file, 30)
     forged_bundles.forge_bundle(folder, target)
     outcome = tcc("verify", folder, "--spec", "odd.yaml")
@@ -103,7 +101,7 @@ def test_a_weight_of_a_package(tcc, package, target, file):
     assert f"tensor `{name}`[0, 0, 0, 0] is" in outcome.err
 
 
-def test_a_program_in_the_package_is_what_its_integers_are_compared_with(tcc, package):
+def test_program_in_the_package_is_compared(tcc, package):
     folder = package("ax650", "--probes")
     outcome = tcc("verify", folder)
     assert outcome.code == 0, outcome.err
@@ -112,7 +110,7 @@ def test_a_program_in_the_package_is_what_its_integers_are_compared_with(tcc, pa
 
 
 @pytest.mark.parametrize("target", ["ax620", "ax650"])
-def test_a_package_without_its_network(tcc, package, target):
+def test_package_without_its_network_is_reported(tcc, package, target):
     folder = package(target)
     (folder / "model/model.onnx").unlink()
     forged_bundles.forge_bundle(folder, target)
@@ -121,7 +119,7 @@ def test_a_package_without_its_network(tcc, package, target):
     assert "model.onnx differs from the network: it is missing from the package" in outcome.err
 
 
-def test_no_layer_is_looked_for_in_a_package(tcc, package):
+def test_bisect_is_refused_for_packages(tcc, package):
     folder = package("ax650", "--probes")
     outcome = tcc("verify", folder, "--bisect")
     assert outcome.code == 2

@@ -1,4 +1,4 @@
-"""Bundles that an older tcc wrote, kept as they were: every command still reads them."""
+"""Bundles of older tcc versions, stored unchanged: every command still reads them."""
 
 import json
 import shutil
@@ -8,15 +8,15 @@ import pytest
 from tcc.compiler.bundle import manifest
 
 BUNDLE_FOLDERS = {2: "manifest-2"}
-"""The folder of each version that was ever in a release, and of today's."""
+"""The folder of each released version and of the current one."""
 
 
-def test_there_is_a_bundle_of_every_version_that_is_read():
+def test_every_supported_version_has_a_stored_bundle():
     assert set(BUNDLE_FOLDERS) == {manifest.KIND.version, *manifest.KIND.older_versions}
 
 
 @pytest.mark.parametrize("version", BUNDLE_FOLDERS)
-def test_an_old_bundle_runs_and_agrees(version, tcc, home, root):
+def test_old_bundle_runs_and_agrees(version, tcc, home, root):
     folder = shutil.copytree(root / "tests/golden/versions" / BUNDLE_FOLDERS[version], home / "old")
     assert json.loads((folder / "manifest.json").read_text())["tcc_bundle"] == version
     outcome = tcc("verify", folder, "--json")
@@ -34,7 +34,7 @@ def test_an_old_bundle_runs_and_agrees(version, tcc, home, root):
 
 
 @pytest.mark.parametrize("version", [1, 3, 99, None, True])
-def test_another_version_says_what_to_do(version, tcc, home, root, picture):
+def test_unsupported_version_has_a_fix(version, tcc, home, root, picture):
     folder = shutil.copytree(root / "tests/golden/versions/manifest-2", home / "old")
     manifest_json = json.loads((folder / "manifest.json").read_text()) | {"tcc_bundle": version}
     (folder / "manifest.json").write_text(json.dumps(manifest_json))
@@ -50,8 +50,8 @@ def test_another_version_says_what_to_do(version, tcc, home, root, picture):
         assert "help: build the bundle again" in outcome.err
 
 
-def test_a_calibration_of_an_older_version_builds(tcc, home, root):
-    """Version 2 had no interval; it is version 3 without it, sealed as it was."""
+def test_calibration_of_an_older_version_builds(tcc, home, root):
+    """Version 2 is version 3 without the interval, with its own seal."""
     from tcc.compiler.support.json_records import seal
 
     version_folder = root / "tests/golden/versions/manifest-2"

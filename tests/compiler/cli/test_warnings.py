@@ -1,4 +1,4 @@
-"""What is doubtful about a spec, as each command says it: once, on standard error, and in JSON."""
+"""Spec warnings: every command prints them once on standard error, and in JSON."""
 
 import warnings
 
@@ -41,7 +41,7 @@ warning[W0501]: nothing reads the side `head` [unused-branch]
 
 @pytest.fixture
 def doubtful(home):
-    """Write the spec, with kinds that it silences."""
+    """Write the spec, with the warning kinds that it allows."""
 
     def write(*allowed: str) -> None:
         allow = f"allow: [{', '.join(allowed)}]" if allowed else ""
@@ -62,7 +62,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("quiet", [(), ("-q",)], ids=["", "quiet"])
-def test_every_command_says_it_once(tcc, doubtful, images, command, quiet):
+def test_every_command_prints_warnings_once(tcc, doubtful, images, command, quiet):
     outcome = tcc(command, "doubtful.yaml", *COMMANDS[command], *quiet)
     assert outcome.code == 0
     assert outcome.err.count(WARNING_TEXT) == 1
@@ -70,7 +70,7 @@ def test_every_command_says_it_once(tcc, doubtful, images, command, quiet):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_json_has_it_too(tcc, doubtful, images, command):
+def test_json_has_the_warnings(tcc, doubtful, images, command):
     document = tcc(command, "doubtful.yaml", *COMMANDS[command], "--json").document
     assert [w["kind"] for w in document["warnings"]] == KINDS
     assert [(w["severity"], w["line"]) for w in document["warnings"]] == [
@@ -80,7 +80,7 @@ def test_json_has_it_too(tcc, doubtful, images, command):
     assert tcc(command, "tiny.yaml", *COMMANDS[command], "--json").document["warnings"] == []
 
 
-def test_a_command_that_fails_later_has_them_in_json(tcc, doubtful):
+def test_failed_command_has_the_warnings_in_json(tcc, doubtful):
     outcome = tcc("build", "doubtful.yaml", "--target", "nowhere", "--json")
     assert outcome.code == 2
     assert [w["kind"] for w in outcome.document["warnings"]] == KINDS
@@ -88,7 +88,7 @@ def test_a_command_that_fails_later_has_them_in_json(tcc, doubtful):
 
 
 @pytest.mark.parametrize("command", ["check", "build", "calibrate", "eval"])
-def test_strict_makes_errors_of_them(tcc, home, doubtful, images, command):
+def test_strict_turns_warnings_into_errors(tcc, home, doubtful, images, command):
     outcome = tcc(command, "doubtful.yaml", *COMMANDS[command], "--strict", "--json")
     assert outcome.code == 2
     assert [d["kind"] for d in outcome.document["diagnostics"]] == KINDS
@@ -99,7 +99,7 @@ def test_strict_makes_errors_of_them(tcc, home, doubtful, images, command):
     assert tcc(command, "doubtful.yaml", *COMMANDS[command], "--strict").code == 0
 
 
-def test_what_is_silenced_is_not_said(tcc, doubtful):
+def test_allowed_warnings_are_not_printed(tcc, doubtful):
     doubtful("unused-branch")
     outcome = tcc("check", "doubtful.yaml")
     assert outcome.err.count("warning[W") == 1
@@ -109,7 +109,7 @@ def test_what_is_silenced_is_not_said(tcc, doubtful):
     assert tcc("check", "doubtful.yaml", "--json").document["warnings"] == []
 
 
-def test_many_are_counted_and_json_has_all(tcc, home, doubtful):
+def test_many_warnings_are_counted_and_json_has_all(tcc, home, doubtful):
     names = ", ".join(f"p{n}: {n}" for n in range(70))
     (home / "many.yaml").write_text(DOUBTFUL.replace("spare: 3", names).replace("ALLOW", ""))
     outcome = tcc("check", "many.yaml")
@@ -118,13 +118,13 @@ def test_many_are_counted_and_json_has_all(tcc, home, doubtful):
     assert len(tcc("check", "many.yaml", "--json").document["warnings"]) == 71
 
 
-def test_dead_parts_are_in_no_total(tcc, doubtful):
+def test_unused_parts_are_not_in_the_totals(tcc, doubtful):
     totals = tcc("check", "doubtful.yaml", "--json").document["totals"]
     assert (totals["layers"], totals["params"], totals["macs"]) == (3, 8, 6)
     assert "conv" not in tcc("show", "doubtful.yaml").out
 
 
-def test_imported_weights_need_none_for_them(tcc, home, doubtful):
+def test_imported_weights_may_omit_unused_parts(tcc, home, doubtful):
     import torch
 
     torch.save({"fc.weight": torch.ones(2, 3), "fc.bias": torch.zeros(2)}, home / "c.pth")
@@ -133,7 +133,7 @@ def test_imported_weights_need_none_for_them(tcc, home, doubtful):
     assert outcome.err.count("warning[W") == 2
 
 
-def test_python_warns_and_keeps_them(home, doubtful):
+def test_python_warns_and_stores_the_warnings(home, doubtful):
     with pytest.warns(api.SpecWarning) as caught:
         spec = api.load("doubtful.yaml")
     assert [w.kind for w in spec.warnings] == KINDS

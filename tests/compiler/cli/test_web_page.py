@@ -1,4 +1,4 @@
-"""The page that `tcc build --target web` writes, in a real Chromium."""
+"""The page of `tcc build --target web` in Chromium."""
 
 import base64
 import json
@@ -68,7 +68,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(bundle, tmp_path_factory):
-    """The page in a browser, ready."""
+    """A browser with the page, ready for use."""
     with create_server(bundle, "127.0.0.1", 0) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         with Browser(tmp_path_factory.mktemp("profile")) as page:
@@ -80,13 +80,13 @@ def browser(bundle, tmp_path_factory):
 
 @pytest.fixture
 def opened(browser):
-    """The same without results."""
+    """The same page without results."""
     browser.wait("document.getElementById('progress').hidden")
     browser.evaluate("document.getElementById('clear').click()")
     return browser
 
 
-def test_it_classifies_as_the_reference_does(opened, bundle):
+def test_page_matches_the_reference(opened, bundle):
     agreement_text = opened.evaluate("document.getElementById('agreement').textContent")
     assert agreement_text == (
         "This browser matches the reference: 0 of 24 bytes differ over 2 test vectors."
@@ -105,7 +105,7 @@ def test_it_classifies_as_the_reference_does(opened, bundle):
         assert shares == sorted(shares, reverse=True)
 
 
-def test_images_are_chosen_dropped_and_taken_by_the_camera(opened, tmp_path):
+def test_images_from_files_drops_and_the_camera(opened, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     shutil.copy(SAMPLES[0], tmp_path / "=first.png")
     opened.choose("#files", [tmp_path / "=first.png", SAMPLES[1], tmp_path / "text.png"])
@@ -131,7 +131,7 @@ def test_images_are_chosen_dropped_and_taken_by_the_camera(opened, tmp_path):
     assert opened.evaluate(CARDS) == 0
 
 
-def test_images_that_saturate_are_warned_of(opened, tmp_path):
+def test_saturating_images_give_a_warning(opened, tmp_path):
     cells = sorted((SAMPLES[0].parents[2] / "cells").glob("[RW]BC/*.png"))
     warned = "!document.getElementById('saturation').hidden"
     opened.choose("#files", cells)
@@ -139,7 +139,7 @@ def test_images_that_saturate_are_warned_of(opened, tmp_path):
     assert not opened.evaluate(warned)
     opened.evaluate("document.getElementById('clear').click()")
     for number, path in enumerate(cells):
-        dark = 255 * (images.read_image(path) / 255) ** 2.2  # as a lamp or a camera may change
+        dark = 255 * (images.read_image(path) / 255) ** 2.2  # as another lamp or camera may give
         Image.fromarray(dark.astype(np.uint8)).save(tmp_path / f"{number}.png")
     opened.choose("#files", sorted(tmp_path.glob("*.png")))
     opened.wait(f"{CARDS} === {len(cells)}")
@@ -148,16 +148,16 @@ def test_images_that_saturate_are_warned_of(opened, tmp_path):
     assert " of 62 layers, more values clip on these " in saturation_text
 
 
-def test_nothing_leaves_it(opened):
+def test_page_sends_no_data(opened):
     opened.choose("#files", SAMPLES[:1])
     opened.wait(f"{CARDS} === 1")
-    urls = [request["request"]["url"] for request in opened.told("Network.requestWillBeSent")]
+    urls = [request["request"]["url"] for request in opened.get_events("Network.requestWillBeSent")]
     assert len(urls) > 10
     assert {url.split("/")[2] for url in urls if url.startswith("http")} == {
         opened.evaluate("location.host")
     }
-    assert opened.told("Log.entryAdded") == []
-    assert opened.told("Runtime.exceptionThrown") == []
+    assert opened.get_events("Log.entryAdded") == []
+    assert opened.get_events("Runtime.exceptionThrown") == []
     refused = opened.evaluate("fetch('https://example.org/').then(() => 'sent', () => 'refused')")
     assert refused == "refused"
     evaluated = opened(
@@ -166,7 +166,7 @@ def test_nothing_leaves_it(opened):
     assert "EvalError" in evaluated["exceptionDetails"]["exception"]["description"]
 
 
-def test_it_is_for_keyboards_readers_and_phones(opened, tmp_path):
+def test_page_works_for_keyboards_screen_readers_and_phones(opened, tmp_path):
     opened.choose("#files", SAMPLES[:2])
     opened.wait(f"{CARDS} === 2 && document.getElementById('progress').hidden")
     tree = opened("Accessibility.getFullAXTree")["nodes"]
@@ -210,7 +210,7 @@ def test_it_is_for_keyboards_readers_and_phones(opened, tmp_path):
         assert min(heights) >= 44
 
 
-def test_files_that_are_not_the_manifests_are_refused(bundle, tmp_path):
+def test_files_that_differ_from_the_manifest_are_refused(bundle, tmp_path):
     folder = tmp_path / "changed"
     shutil.copytree(bundle.folder, folder)
     changed_bundle = bundle_folder.read_bundle(folder, devices.find_precision, None)

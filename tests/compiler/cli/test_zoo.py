@@ -1,4 +1,4 @@
-"""`tcc zoo` and `tcc zoo table`: the networks, and papers' tables beside what they cost."""
+"""`tcc zoo` and `tcc zoo table`: the networks, and the papers' tables with computed costs."""
 
 import json
 from decimal import Decimal
@@ -16,13 +16,13 @@ TABLES = ("ddsnet-1", "fastnet-5", "fastnet-6", "fastnet-7", "fastnet-8", "senso
 
 @pytest.fixture(scope="module")
 def known_tables():
-    """Documents of tables that a test has asked for."""
+    """Documents of the tables that tests requested."""
     return {}
 
 
 @pytest.fixture
 def table(tcc, known_tables):
-    """The document of a table, its rows by model."""
+    """Return the rows of a table by model."""
 
     def read_table(name):
         if name not in known_tables:
@@ -32,7 +32,7 @@ def table(tcc, known_tables):
     return read_table
 
 
-def test_every_network_is_listed_with_its_costs(tcc):
+def test_every_network_is_listed_with_its_cost(tcc):
     models = {m["name"]: m for m in tcc("zoo", "--json").document["models"]}
     assert set(models) == set(shipped.list_specs())
     assert models["vgg11"] == {
@@ -49,7 +49,7 @@ def test_every_network_is_listed_with_its_costs(tcc):
     assert all(m["task"] and m["paper"] and m["tables"] for m in models.values())
 
 
-def test_the_list_as_text(tcc):
+def test_zoo_list_as_text(tcc):
     outcome = tcc("zoo")
     assert outcome.code == 0
     head, *rows = outcome.out.splitlines()
@@ -69,7 +69,7 @@ def test_the_list_as_text(tcc):
     assert tcc("zoo", "-q").out.split() == list(shipped.list_specs())
 
 
-def test_weights_that_are_listed_are_there():
+def test_listed_weights_exist():
     models_document = tables.read_document(shipped.get_package_folder("zoo") / "models.yaml")
     assert set(models_document) == set(shipped.list_specs())
     weight_names = [name for model in models_document.values() for name in model.get("weights", ())]
@@ -108,8 +108,8 @@ def test_key_figures(table, name, model, column, computed, printed, agreement):
     assert figure["agreement"] == agreement
 
 
-def test_operations_are_counted_as_the_tools_of_the_papers_do(table):
-    """The totals that ptflops and TensorFlow's profiler themselves reported for these networks."""
+def test_operation_counts_match_the_tools_of_the_papers(table):
+    """The totals that ptflops and TensorFlow's profiler reported for these networks."""
     counted = {
         "ddsnet-1": {
             "ResNet": 1_824_804_359,
@@ -131,12 +131,12 @@ def test_operations_are_counted_as_the_tools_of_the_papers_do(table):
         assert computed_flops == models
 
 
-def test_a_stem_that_is_registered_once_counts_once():
+def test_shared_stem_counts_once():
     graph = load(shipped.list_specs()["ddsnet"], {"classes": "7"}).graph
     assert CONVENTIONS["ptflops"].count(CountedNetwork(graph)) == 306_711_167
 
 
-def test_the_document_says_what_a_row_is(tcc):
+def test_document_describes_its_rows(tcc):
     document = tcc("zoo", "table", "ddsnet-1", "--json").document
     assert document["table"] == "ddsnet-1"
     assert document["columns"]["size"]["unit"] == "MiB"
@@ -154,7 +154,7 @@ def test_the_document_says_what_a_row_is(tcc):
     }
 
 
-def test_a_table_as_text(tcc):
+def test_table_as_text(tcc):
     lines = tcc("zoo", "table", "ddsnet-1").out.splitlines()
     assert lines[0] == "DDSNet (Huang, Son, Xiong, SAC 2025), Table 1, with 7 classes"
     vgg = next(line for line in lines if line.startswith("VGG"))
@@ -167,13 +167,13 @@ def test_a_table_as_text(tcc):
     assert [line for line in lines if line.startswith("Size: bytes of the fp32 parameters")]
 
 
-def test_quiet_leaves_the_figures_alone(tcc):
+def test_quiet_prints_only_the_figures(tcc):
     out = tcc("zoo", "table", "fastnet-5", "-q").out.splitlines()
     assert len(out) == 5
     assert out[0].split()[0] == "model"
 
 
-def test_a_narrow_terminal_gets_a_line_a_figure(tcc, monkeypatch):
+def test_narrow_terminal_has_one_line_per_figure(tcc, monkeypatch):
     monkeypatch.setattr("tcc.compiler.cli.zoo.fits_terminal", lambda lines: False)
     rows = [line.split() for line in tcc("zoo", "table", "fastnet-7", "-q").out.splitlines()]
     assert rows[0] == ["model", "figure", "computed", "paper", "difference"]
@@ -181,7 +181,7 @@ def test_a_narrow_terminal_gets_a_line_a_figure(tcc, monkeypatch):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_markdown_is_a_table_with_its_notes(tcc, name):
+def test_markdown_has_a_table_and_notes(tcc, name):
     outcome = tcc("zoo", "table", name, "--format", "markdown")
     assert outcome.code == 0
     lines = outcome.out.splitlines()
@@ -193,7 +193,7 @@ def test_markdown_is_a_table_with_its_notes(tcc, name):
     assert [line for line in lines if line.startswith("- ")]
 
 
-def test_an_unknown_table_is_told_with_the_nearest(tcc):
+def test_unknown_table_has_a_suggestion(tcc):
     outcome = tcc("zoo", "table", "ddsnet1")
     assert outcome.code == 2
     assert outcome.err == (
@@ -207,7 +207,7 @@ def test_an_unknown_table_is_told_with_the_nearest(tcc):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("zoo", "table"),
         ("zoo", "tabel", "ddsnet-1"),
@@ -216,14 +216,14 @@ def test_an_unknown_table_is_told_with_the_nearest(tcc):
         ("zoo", "--json", "table", "ddsnet-1"),
     ],
 )
-def test_a_wrong_command_line_ends_with_2(tcc, words):
-    outcome = tcc(*words)
+def test_wrong_command_lines_exit_with_2(tcc, arguments):
+    outcome = tcc(*arguments)
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
     assert outcome.err
 
 
-def test_the_tables_hold_numbers_for_every_column_and_specs_that_exist():
+def test_tables_have_every_column_and_existing_specs():
     assert tables.list_tables() == TABLES
     for name in TABLES:
         zoo_table = tables.read_table(name, NOWHERE)
@@ -233,8 +233,8 @@ def test_the_tables_hold_numbers_for_every_column_and_specs_that_exist():
             assert row.spec in shipped.list_specs()
 
 
-def test_patterns_of_a_counted_program_name_operations():
-    """A pattern that matches nothing would change no count, so nobody would miss it."""
+def test_operation_patterns_match_operations():
+    """A pattern without a match would change no count, so nobody would notice it."""
     from fnmatch import fnmatchcase
 
     for name in TABLES:
@@ -255,6 +255,6 @@ def test_patterns_of_a_counted_program_name_operations():
         (1_260_000, "1.25", PrintedMatch.NONE),
     ],
 )
-def test_how_a_printed_figure_comes_from_a_computed_one(computed, printed, agreement):
+def test_printed_figures_are_compared_with_computed_ones(computed, printed, agreement):
     cell = Cell(Column("Params", "parameters", "M", 2), computed, Decimal(printed))
     assert cell.agreement is agreement

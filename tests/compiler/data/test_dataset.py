@@ -1,4 +1,4 @@
-"""Data sets: what they are made of, and that no name or order has a say."""
+"""Datasets: reading, splitting and refusing them. Names and order have no effect."""
 
 import re
 import shutil
@@ -65,7 +65,7 @@ def assert_same(actual, expected):
         )
 
 
-def test_names_and_folders_have_no_say(folder, tmp_path):
+def test_file_and_folder_names_do_not_change_a_dataset(folder, tmp_path):
     other_folder = tmp_path / "other"
     other_folder.mkdir()
     for number, path in enumerate(sorted(folder.rglob("*.png"), reverse=True)):
@@ -83,19 +83,19 @@ def test_class_folders_are_labels(folder):
     }  # fmt: skip
 
 
-def test_a_number_of_thousands_of_digits_is_no_index():
+def test_label_with_thousands_of_digits_is_not_an_index():
     data = DataSet(tuple(Item(label, Path("set.npz"), label) for label in ("2", "9" * 5000)))
     assert get_class_indices(data, ()) == (2, None)
 
 
-def test_a_folder_with_images_of_its_own_has_no_classes(folder):
+def test_folder_with_loose_images_has_no_classes(folder):
     write_picture(folder / "own.png")
     data = read_dataset(folder)
     assert len(data) == 11
     assert {item.label for item in data.items} == {None}
 
 
-def test_one_more_image_changes_the_digest_and_keeps_the_order(folder):
+def test_added_image_changes_the_digest_and_keeps_the_order(folder):
     original = read_dataset(folder)
     write_picture(folder / "a" / "more.png")
     extended = read_dataset(folder)
@@ -103,7 +103,7 @@ def test_one_more_image_changes_the_digest_and_keeps_the_order(folder):
     assert [d for d in extended.digests if d in original.digests] == list(original.digests)
 
 
-def test_the_split_is_one_in_four_by_content(folder, tmp_path):
+def test_held_out_set_is_one_image_in_four_by_content(folder, tmp_path):
     data = read_dataset(folder)
     fit_set, held_out_set = data.split()
     assert len(held_out_set) == len(data) // HELD_OUT_INTERVAL
@@ -115,7 +115,7 @@ def test_the_split_is_one_in_four_by_content(folder, tmp_path):
     assert not set(fit_set.digests) & set(held_out_set.digests)
 
 
-def test_few_images_are_both_parts(tmp_path):
+def test_few_images_are_in_both_sets(tmp_path):
     for number in range(HELD_OUT_INTERVAL - 1):
         write_picture(tmp_path / f"{number}.png")
     data = read_dataset(tmp_path)
@@ -124,7 +124,7 @@ def test_few_images_are_both_parts(tmp_path):
     assert data.select_first(None).digests == data.digests
 
 
-def test_grey_images_and_other_sizes_become_what_the_network_takes(tmp_path):
+def test_grey_images_of_other_sizes_are_converted(tmp_path):
     write_picture(tmp_path / "grey.png", (31, 5), "L")
     data = check_dataset(read_dataset(tmp_path), SOURCE)
     tensor = data.read_tensor(0, SOURCE)
@@ -132,7 +132,7 @@ def test_grey_images_and_other_sizes_become_what_the_network_takes(tmp_path):
     assert np.array_equal(tensor[0], tensor[2])
 
 
-def test_an_empty_folder_and_what_is_no_set(tmp_path):
+def test_empty_folders_and_other_paths_are_refused(tmp_path):
     assert_fails("E0711", lambda: read_dataset(tmp_path), "no image in this folder", str(tmp_path))
     assert_fails("E0710", lambda: read_dataset(tmp_path / "none"), "no such file or folder")
     assert_fails(
@@ -152,7 +152,7 @@ def test_damaged_images_are_all_listed(folder):
     assert {diagnostic.code for diagnostic in diagnostics} == {"E0703"}
 
 
-def test_a_network_without_images_refuses_them(folder):
+def test_images_are_refused_for_a_network_without_image_input(folder):
     assert_fails(
         "E0625",
         lambda: check_dataset(read_dataset(folder), VECTOR),
@@ -161,7 +161,7 @@ def test_a_network_without_images_refuses_them(folder):
     )
 
 
-def test_arrays_are_the_same_in_any_order_and_compression(tmp_path):
+def test_array_order_and_compression_do_not_matter(tmp_path):
     images = RNG.integers(0, 256, (6, 9, 7, 3), np.uint8)
     labels = np.array(["x", "y", "x", "z", "y", "x"])
     np.savez(tmp_path / "one.npz", images=images, labels=labels)
@@ -172,7 +172,7 @@ def test_arrays_are_the_same_in_any_order_and_compression(tmp_path):
     assert check_dataset(first_set, SOURCE) is first_set
 
 
-def test_tensors_are_what_the_network_takes(tmp_path):
+def test_tensors_reach_the_network_unchanged(tmp_path):
     tensors = RNG.normal(size=(4, 5))
     np.savez(tmp_path / "set.npz", tensors=tensors, labels=np.arange(4))
     data = check_dataset(read_dataset(tmp_path / "set.npz"), VECTOR)
@@ -186,7 +186,7 @@ def test_tensors_are_what_the_network_takes(tmp_path):
     )
 
 
-def test_tensors_of_an_image_network_become_grey_levels_where_it_is_raw(tmp_path):
+def test_tensors_become_pixel_values_for_a_raw_input(tmp_path):
     from dataclasses import replace
 
     write_picture(tmp_path / "one.png", (8, 8))
@@ -199,7 +199,7 @@ def test_tensors_of_an_image_network_become_grey_levels_where_it_is_raw(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "fragment"),
     [
         ({"other": np.zeros(3)}, "the file contains other"),
         ({"images": np.zeros((2, 8, 8, 3))}, "`images` is float64 (2, 8, 8, 3), not uint8"),
@@ -211,15 +211,15 @@ def test_tensors_of_an_image_network_become_grey_levels_where_it_is_raw(tmp_path
         ({"tensors": np.zeros((2, 5)), "labels": np.zeros(3, int)}, "`labels` is int64 (3)"),
     ],
 )  # fmt: skip
-def test_other_arrays_are_refused(tmp_path, content, words):
+def test_invalid_arrays_are_refused(tmp_path, content, fragment):
     np.savez(tmp_path / "set.npz", **content)
-    assert_fails("E0712", lambda: read_dataset(tmp_path / "set.npz"), words)
+    assert_fails("E0712", lambda: read_dataset(tmp_path / "set.npz"), fragment)
 
 
 def write_packed(
     path, name, shape, dtype="|u1", content=b"", *, kind=zipfile.ZIP_DEFLATED, version=1
 ):
-    """A file with an array whose header says what it likes."""
+    """Write an .npz file with one array and any header."""
     head = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
     head = head.ljust(118) + b"\n"
     size = struct.pack("<H" if version == 1 else "<I", len(head))
@@ -228,7 +228,7 @@ def write_packed(
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "words"),
+    ("shape", "dtype", "fragment"),
     [
         ("(1, 40000, 40000, 3)", "|u1", "`images` takes more than 4096 MiB"),
         ("(10, 8192, 8192, 3)", "|u1", "more than 100 times as much"),
@@ -242,17 +242,17 @@ def write_packed(
         ("(" * 60 + ")" * 60, "|u1", ""),
     ],
 )
-def test_headers_that_lie_are_refused_before_memory_is_taken(tmp_path, shape, dtype, words):
+def test_false_headers_are_refused_before_memory_is_allocated(tmp_path, shape, dtype, fragment):
     path = tmp_path / "set.npz"
     write_packed(path, "images", shape, dtype, bytes(30))
     tracemalloc.start()
-    assert_fails("E0712", lambda: read_dataset(path), words)
+    assert_fails("E0712", lambda: read_dataset(path), fragment)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 << 20
 
 
-def test_a_file_that_unpacks_to_very_much_more_is_refused(tmp_path):
+def test_decompression_bomb_is_refused(tmp_path):
     path = tmp_path / "set.npz"
     np.savez_compressed(path, images=np.zeros((2, 4096, 4096, 3), np.uint8))
     assert path.stat().st_size < 1 << 20
@@ -264,7 +264,7 @@ def test_a_file_that_unpacks_to_very_much_more_is_refused(tmp_path):
     )
 
 
-def test_a_header_that_is_a_bomb_itself_is_refused(tmp_path):
+def test_oversized_array_header_is_refused(tmp_path):
     path = tmp_path / "set.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         size = struct.pack("<I", 1 << 26)
@@ -274,7 +274,7 @@ def test_a_header_that_is_a_bomb_itself_is_refused(tmp_path):
     )
 
 
-def test_very_many_arrays_are_not_listed(tmp_path):
+def test_too_many_arrays_are_refused(tmp_path):
     path = tmp_path / "set.npz"
     with zipfile.ZipFile(path, "w") as file:
         for number in range(15_000):
@@ -282,7 +282,7 @@ def test_very_many_arrays_are_not_listed(tmp_path):
     assert_fails("E0712", lambda: read_dataset(path), "the file contains too many arrays")
 
 
-def test_what_numpy_does_not_write_is_refused(tmp_path):
+def test_compression_that_numpy_does_not_write_is_refused(tmp_path):
     path = tmp_path / "set.npz"
     write_packed(path, "images", "(1, 2, 2, 3)", "|u1", bytes(12), kind=zipfile.ZIP_LZMA)
     assert_fails(
@@ -292,14 +292,14 @@ def test_what_numpy_does_not_write_is_refused(tmp_path):
     assert len(read_dataset(path)) == 1
 
 
-def test_images_that_are_too_large_are_named_by_their_place(tmp_path):
+def test_too_large_array_image_is_located_by_index(tmp_path):
     np.savez(tmp_path / "set.npz", images=np.zeros((1, 65537, 1, 3), np.uint8))
     data = read_dataset(tmp_path / "set.npz")
     diagnostics = assert_fails("E0704", lambda: data.read_tensor(0, SOURCE), image_limits.TOO_LARGE)
     assert diagnostics[0].at.file == f"{tmp_path}/set.npz[0]"
 
 
-def test_what_is_skipped_or_lost_is_kept_with_the_set(folder):
+def test_dataset_keeps_warnings_about_skipped_and_reduced_images(folder):
     assert read_dataset(folder).warnings == ()
     Image.new("RGB", (3, 3)).save(folder / "a" / "x.gif")
     Image.new("RGBA", (3, 3), (9, 9, 9, 100)).save(folder / "a" / "y.png")
@@ -310,7 +310,7 @@ def test_what_is_skipped_or_lost_is_kept_with_the_set(folder):
     assert len(image_set) == 11
 
 
-def test_a_damaged_file_and_a_too_large_one_are_refused(tmp_path, monkeypatch):
+def test_damaged_and_too_large_files_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "set.npz"
     np.savez_compressed(path, images=RNG.integers(0, 256, (4, 30, 30, 3), np.uint8))
     data = path.read_bytes()

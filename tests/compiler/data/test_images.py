@@ -1,4 +1,4 @@
-"""Image files: what is read and how, and what is refused."""
+"""Image files: which are read, how, and which are refused."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def encode_image(image, kind="PNG", **options):
 
 
 def read_refusal(data, code):
-    """The diagnostic with which `decode` refuses; a warning of Pillow's would be an error here."""
+    """Return the error of `decode`. Pillow's warnings count as errors here."""
     with pytest.raises(UserError) as caught:
         decode(data, "tile.png")
     (diagnostic,) = caught.value.diagnostics
@@ -39,7 +39,7 @@ def read_refusal(data, code):
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
-def test_lossless_formats_give_their_pixels(tmp_path, kind):
+def test_lossless_formats_are_read_exactly(tmp_path, kind):
     path = tmp_path / "tile"
     path.write_bytes(encode_image(PICTURE, kind))
     pixels = read_image(path)
@@ -49,20 +49,20 @@ def test_lossless_formats_give_their_pixels(tmp_path, kind):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".jpg", ""])
-def test_the_format_is_told_by_the_bytes_not_the_name(tmp_path, suffix):
+def test_format_is_detected_from_the_bytes_not_the_name(tmp_path, suffix):
     path = tmp_path / f"tile{suffix}"
     path.write_bytes(encode_image(PICTURE, "BMP"))
     assert np.array_equal(read_image(path), PIXELS)
 
 
-def test_jpeg_is_what_pillow_decodes():
+def test_jpeg_matches_pillow():
     data = encode_image(PICTURE, "JPEG", quality=80)
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
-def test_other_modes_become_rgb_as_pillow_converts_them(mode):
+def test_other_modes_are_converted_to_rgb_as_in_pillow(mode):
     image = PICTURE.convert(mode)
     expected = np.asarray(image.convert("RGB"))
     assert np.array_equal(decode(encode_image(image), "x"), expected)
@@ -74,7 +74,7 @@ def test_alpha_is_dropped():
     assert np.array_equal(decode(encode_image(image), "x"), PIXELS)
 
 
-def test_a_palette_with_transparency_is_read_without_a_warning():
+def test_palette_with_transparency_is_read_without_a_warning():
     image = PICTURE.quantize(16)
     data = encode_image(image, transparency=bytes(range(16)))
     assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
@@ -105,7 +105,7 @@ def test_exif_orientation_is_applied(kind, orientation):
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP"])
-def test_animations_and_pages_are_refused(kind):
+def test_animations_and_multi_page_files_are_refused(kind):
     second_page = Image.new("RGB", PICTURE.size)
     data = encode_image(PICTURE, kind, save_all=True, append_images=[second_page])
     text = read_refusal(data, "E0707")
@@ -123,20 +123,20 @@ def test_animations_and_pages_are_refused(kind):
     assert decode(single_page, "x").shape == PIXELS.shape
 
 
-def test_of_the_pictures_of_a_jpeg_file_the_first_is_taken():
+def test_multi_picture_jpeg_gives_its_first_picture():
     data = encode_image(PICTURE, "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     assert np.array_equal(decode(data, "x"), decode(encode_image(PICTURE, "JPEG"), "x"))
     assert images.collect_remarks(data) == (image_files.PICTURES,)
 
 
 @pytest.mark.parametrize("options", [{"lossless": True}, {"lossless": True, "exif": b"Exif\0\0"}])
-def test_webp_without_loss_gives_its_pixels(options):
+def test_lossless_webp_is_read_exactly(options):
     data = encode_image(PICTURE, "WEBP", **options)
     assert np.array_equal(decode(data, "x"), PIXELS)
     assert images.find_size(data) == (11, 17)
 
 
-def test_webp_with_loss_is_what_pillow_decodes():
+def test_lossy_webp_matches_pillow():
     data = encode_image(PICTURE, "WEBP", quality=80)
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
@@ -154,7 +154,7 @@ def test_webp_with_loss_is_what_pillow_decodes():
         b"VP8 " + struct.pack("<I", 10) + b"\0\0\0\x9d\x01\x2a\xff\x3f\xff\x3f",
     ],
 )
-def test_a_webp_bomb_is_refused_before_pillow_takes_memory(head, monkeypatch):
+def test_webp_bomb_is_refused_before_pillow_opens_it(head, monkeypatch):
     monkeypatch.setattr(Image, "open", None)
     data = b"RIFF" + struct.pack("<I", 100) + b"WEBP" + head + bytes(80)
     read_refusal(data, "E0704")
@@ -178,7 +178,7 @@ def test_grey_of_more_than_8_bits_is_refused(values, kind):
 
 
 def encode_png(width, height, depth, color, rows):
-    """A PNG file of raw rows, for what Pillow does not write itself."""
+    """Encode a PNG file from raw rows, for forms that Pillow does not write."""
 
     def chunk(kind, data):
         return (
@@ -208,7 +208,7 @@ def test_16_bit_colour_keeps_the_high_bytes():
         ((1 << 31) - 1, (1 << 31) - 1, "it is 2147483647x2147483647 pixels"),
     ],
 )
-def test_a_decompression_bomb_is_refused_before_it_is_unpacked(width, height, label):
+def test_png_bomb_is_refused_before_decompression(width, height, label):
     text = read_refusal(encode_png(width, height, 8, 2, b"\0" * 1000), "E0704")
     assert text == (
         f"error[E0704]: {image_limits.TOO_LARGE}\n  --> tile.png\n   = {label}\n"
@@ -217,7 +217,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(width, height, la
 
 
 @pytest.mark.parametrize("size", [(65536, 3), (3, 65536)])
-def test_the_longest_side_is_read(size):
+def test_longest_allowed_side_is_read(size):
     image = Image.new("RGB", size, (1, 2, 3))
     pixels = decode(encode_image(image), "x")
     assert pixels.shape == (size[1], size[0], 3)
@@ -225,7 +225,9 @@ def test_the_longest_side_is_read(size):
 
 
 def encode_tiff(tags, tail=b""):
-    """A TIFF file of one directory: tag, type, value or values of each entry, and what follows."""
+    """Encode a TIFF file with one directory: (tag, type, value or values) of each entry, then
+    `tail`.
+    """
     kinds = {3: "<H", 4: "<I"}
     entries, out = b"", b""
     start = 8 + 2 + 12 * len(tags) + 4
@@ -240,7 +242,7 @@ def encode_tiff(tags, tail=b""):
     return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + out + tail
 
 
-def test_a_small_tiff_of_huge_tiles_is_refused():
+def test_small_tiff_with_huge_tiles_is_refused():
     packed = zlib.compress(bytes(1 << 20))
     tags = [(256, 4, 16), (257, 4, 16), (258, 3, (8, 8, 8)), (259, 3, 8), (262, 3, 2), (277, 3, 3),
             (322, 4, 32768), (323, 4, 16384), (324, 4, 300), (325, 4, len(packed))]  # fmt: skip
@@ -248,7 +250,7 @@ def test_a_small_tiff_of_huge_tiles_is_refused():
     assert "   = it is 32768x16384 pixels\n" in text
 
 
-def test_a_jpeg_that_goes_over_its_pixels_for_ever_is_refused():
+def test_jpeg_with_too_many_scans_is_refused():
     data = encode_image(PICTURE, "JPEG", progressive=True)
     scans = data.index(b"\xff\xda")
     assert data.count(b"\xff\xda") <= 20
@@ -258,14 +260,14 @@ def test_a_jpeg_that_goes_over_its_pixels_for_ever_is_refused():
     assert "more than 100 scans" in text
 
 
-def test_a_checksum_that_is_wrong_is_refused():
+def test_wrong_checksum_is_refused():
     data = bytearray(encode_image(PICTURE))
-    end = data.index(b"IEND") - 4  # the checksum of the pixels stands before it
+    end = data.index(b"IEND") - 4  # the checksum of the pixels is before it
     data[end - 1] ^= 1
     assert "the image is damaged" in read_refusal(bytes(data), "E0703")
 
 
-def test_nothing_is_said_of_most_images():
+def test_most_images_have_no_remarks():
     for kind in [*LOSSLESS, "JPEG"]:
         assert images.collect_remarks(encode_image(PICTURE, kind)) == ()
     for mode in ("1", "L", "P"):
@@ -275,7 +277,7 @@ def test_nothing_is_said_of_most_images():
     assert images.collect_remarks(b"no image") == ()
 
 
-def test_what_is_lost_is_said():
+def test_lost_transparency_and_colour_are_reported():
     clear = PICTURE.convert("RGBA")
     clear.putpixel((3, 10), (9, 9, 9, 254))
     assert images.collect_remarks(encode_image(clear)) == (image_files.ALPHA,)
@@ -295,7 +297,7 @@ def test_what_is_lost_is_said():
               (273, 4, 200), (277, 3, 3), (278, 4, 1), (279, 4, 12)], bytes(400)),
     ],
 )  # fmt: skip
-def test_bits_that_are_dropped_are_said(data):
+def test_dropped_bits_are_reported(data):
     assert images.collect_remarks(data) == (image_files.DEPTH,)
     assert decode(data, "x").dtype == np.uint8
 
@@ -304,7 +306,7 @@ def test_bits_that_are_dropped_are_said(data):
     ("kind", "largest"),
     [*((5, n) for n in (1, 7, 254)), *((6, n) for n in (1, 100, 254, 256, 1000, 65535))],
 )
-def test_other_largest_values_are_scaled_as_pillow_does(kind, largest):
+def test_ppm_maximum_values_are_scaled_as_in_pillow(kind, largest):
     wide = RNG.integers(0, min(2 * largest, 65535 if largest > 255 else 255) + 1, 17 * 11 * 3)
     values = wide.astype(">u2" if largest > 255 else "u1").tobytes()
     data = f"P{kind}\n# a comment\n17 11 {largest}\n".encode() + values
@@ -314,7 +316,7 @@ def test_other_largest_values_are_scaled_as_pillow_does(kind, largest):
     assert "the image is damaged" in read_refusal(cut, "E0703")
 
 
-def test_colours_that_are_not_read():
+def test_unsupported_colour_modes_are_refused():
     text = read_refusal(encode_image(Image.new("LAB", (4, 4)), "TIFF"), "E0705")
     assert "colour mode LAB is not supported" in text
 
@@ -338,7 +340,7 @@ def test_a_large_file_is_refused(tmp_path, monkeypatch):
         b"%!PS-Adobe-3.0 EPSF-3.0\n",
     ],
 )
-def test_what_is_no_image_is_refused(data):
+def test_files_that_are_not_images_are_refused(data):
     text = read_refusal(data, "E0702")
     assert text == (
         "error[E0702]: not an image of a known format\n"
@@ -355,7 +357,7 @@ def test_what_is_no_image_is_refused(data):
         (bytes(128) + b"DICM", "DICOM", "convert it to one of PNG, JPEG, BMP, TIFF, PPM, WEBP"),
     ],
 )
-def test_another_format_is_named(data, label, help):
+def test_unsupported_format_is_named(data, label, help):
     text = read_refusal(data, "E0702")
     assert text.endswith(f"   = it starts like a {label} file\n   = help: {help}")
 
@@ -364,7 +366,7 @@ def test_another_format_is_named(data, label, help):
     ("data", "label"),
     [(b"MM\x00*" + bytes(500), "TIFF"), (b"II*\x00" + bytes(500), "TIFF")],
 )
-def test_what_only_begins_as_an_image_is_damaged(data, label):
+def test_file_with_only_an_image_header_is_damaged(data, label):
     assert read_refusal(b"\x89PNG\r\n\x1a\n", "E0703") == (
         "error[E0703]: the image is damaged\n  --> tile.png\n   = the file ends too early\n"
         "   = help: the file may be truncated or modified: copy or export it again"
@@ -415,7 +417,7 @@ def test_a_missing_file_is_named(tmp_path):
     )
 
 
-def test_a_folder_and_a_pipe_are_no_files(tmp_path):
+def test_folders_and_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(UserError, match="E0701") as caught:
@@ -423,7 +425,7 @@ def test_a_folder_and_a_pipe_are_no_files(tmp_path):
         assert str(caught.value).startswith("error[E0701]: cannot read the image\n")
 
 
-def test_an_impossible_name_is_refused():
+def test_invalid_file_names_are_refused():
     for name in ("a\0b.png", "x" * 5000):
         with pytest.raises(UserError, match="E0701"):
             read_image(Path(name))

@@ -1,4 +1,4 @@
-"""Weight files: what is written, what is read, and what is refused."""
+"""Weight files: writing, reading and refusing them."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def write_file(folder: Path, **changes: np.ndarray | None) -> Path:
     return path
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_written_weights_are_read_back(tmp_path: Path) -> None:
     net = build_dense()
     path = tmp_path / "w.safetensors"
     weights.write(path, sample_weights(net), {"spec": "dense"})
@@ -66,7 +66,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert load_file(path).keys() == net.params.keys()
 
 
-def test_the_bytes_depend_on_content_alone() -> None:
+def test_file_bytes_depend_only_on_the_content() -> None:
     tensors = sample_weights(build_graph())
     metadata = {"b": "2", "a": "1", "spec": "tiny", "z": "é"}
     data = weights.encode(tensors, metadata)
@@ -91,7 +91,7 @@ print(sha256(data).hexdigest())
 """
 
 
-def test_the_bytes_are_the_same_in_every_process() -> None:
+def test_file_bytes_are_equal_in_every_process() -> None:
     local_bytes = weights.encode(
         weights.initialize_random(build_dense(), 7), {c: c for c in "abcdefgh"}
     )
@@ -103,7 +103,7 @@ def test_the_bytes_are_the_same_in_every_process() -> None:
         assert completed.stdout.strip() == sha256(local_bytes).hexdigest()
 
 
-def test_the_digest_tells_weights_apart() -> None:
+def test_digest_differs_for_other_weights() -> None:
     first_weights, second_weights = (
         weights.initialize_random(build_graph(), 1),
         weights.initialize_random(build_graph(), 2),
@@ -116,14 +116,14 @@ def test_the_digest_tells_weights_apart() -> None:
     assert len(weights.digest(first_weights)) == 64
 
 
-def test_random_weights_do_not_change_between_versions() -> None:
+def test_random_weights_match_the_recorded_ones() -> None:
     random_weights = weights.initialize_random(build_dense(), 0)
     start = random_weights["stem.weight"].ravel()[:4]
     assert [float(v).hex() for v in start] == RECORDED
     assert weights.digest(random_weights) == DIGEST
 
 
-def test_random_weights_of_a_layer_depend_on_its_name_and_the_seed_alone() -> None:
+def test_random_weights_depend_only_on_layer_name_and_seed() -> None:
     small_net, large_net = NetBuilder(3, 4, 4), NetBuilder(3, 4, 4)
     large_net("first", Conv(3, (3, 3), padding=1))
     for add in (small_net, large_net):
@@ -138,7 +138,7 @@ def test_random_weights_of_a_layer_depend_on_its_name_and_the_seed_alone() -> No
     )
 
 
-def test_random_weights_are_spread_as_torch_spreads_them() -> None:
+def test_random_weights_are_distributed_as_in_pytorch() -> None:
     add = NetBuilder(64)
     add("fc", Linear(5000))
     values = weights.initialize_random(add.build())["fc.weight"]
@@ -150,7 +150,7 @@ def test_random_weights_are_spread_as_torch_spreads_them() -> None:
     assert len(np.unique(values)) > 300_000
 
 
-def test_he_keeps_the_size_of_a_signal_through_relu() -> None:
+def test_he_initialization_keeps_the_signal_through_relu() -> None:
     add = NetBuilder(32, 4, 4)
     for number in range(6):
         add(f"conv{number}", Conv(32, (1, 1)))
@@ -175,7 +175,7 @@ def test_batch_norm_starts_as_the_identity() -> None:
         np.testing.assert_array_equal(random_weights[f"bn.{role}"], np.full(2, value, np.float32))
 
 
-def test_large_tensors_are_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_size_does_not_change_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = weights.sample_uniform((1000,), 1.0, "key")
     monkeypatch.setattr(weights, "BLOCK_NUMBERS", 64)
     np.testing.assert_array_equal(weights.sample_uniform((1000,), 1.0, "key"), reference)
@@ -197,7 +197,7 @@ def test_missing_weights_are_all_listed(tmp_path: Path) -> None:
     )
 
 
-def test_a_hostile_name_does_not_reach_the_terminal(tmp_path: Path) -> None:
+def test_control_characters_in_names_are_replaced(tmp_path: Path) -> None:
     path = write_file(tmp_path, **{"\x1b[2J\n\u202e": np.ones(1, np.float32)})
     assert "   = \ufffd[2J\ufffd\ufffd (1)\n" in read_refusal(path)
 
@@ -241,7 +241,7 @@ def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64, ml_dtypes.bfloat16])
-def test_other_floats_are_converted_and_that_is_said(tmp_path: Path, kind: type) -> None:
+def test_other_float_types_are_converted_with_a_warning(tmp_path: Path, kind: type) -> None:
     values = np.array([0.5, -1.25], np.float32)
     path = write_file(tmp_path, bn__bias=values.astype(kind), bn__mean=values.astype(kind))
     warnings: list[Diagnostic] = []
@@ -255,7 +255,7 @@ def test_other_floats_are_converted_and_that_is_said(tmp_path: Path, kind: type)
     assert warning.message == message
 
 
-def test_float64_beyond_float32_is_found(tmp_path: Path) -> None:
+def test_float64_values_beyond_float32_are_refused(tmp_path: Path) -> None:
     path = write_file(tmp_path, bn__bias=np.array([1e300, 0]))
     assert "1 of 2 values of bn.bias are not finite" in read_refusal(path)
 
@@ -320,7 +320,7 @@ def test_damaged_and_hostile_files_are_refused(tmp_path: Path, data: bytes) -> N
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(cut=st.integers(0, 400), flip=st.integers(0, 400), byte=st.integers(0, 255))
-def test_no_damage_to_the_header_gets_past(tmp_path: Path, cut: int, flip: int, byte: int) -> None:
+def test_damaged_header_is_never_accepted(tmp_path: Path, cut: int, flip: int, byte: int) -> None:
     data = bytearray(weights.encode(sample_weights(build_graph())))
     data[flip % len(data)] = byte
     path = tmp_path / "w.safetensors"
@@ -335,13 +335,13 @@ def test_no_damage_to_the_header_gets_past(tmp_path: Path, cut: int, flip: int, 
     assert codes <= {"E0501", "E0502", "E0503", "E0504", "E0505", "E0506", "E0507"}
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     assert read_refusal(tmp_path / "w.safetensors") == (
         "error[E0501]: cannot read the weights\n  --> w.safetensors\n   = No such file or directory"
     )
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "w.safetensors")
     assert read_refusal(tmp_path / "w.safetensors").endswith("   = it is a pipe, not a file")
 
@@ -358,14 +358,14 @@ def test_shapes_are_compared_before_a_tensor_is_read(tmp_path: Path) -> None:
     assert "101 not in tiny: 0.weight, 1.weight, 10.weight, ..." in refusal
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_folder_is_refused(tmp_path: Path) -> None:
     assert (
         read_refusal(tmp_path).splitlines()[0]
-        == "error[E0501]: cannot read the weights: this path is a folder"
+        == "error[E0501]: cannot read the weights: this is a folder, not a file"
     )
 
 
-def test_weights_of_another_network_say_so_at_once(tmp_path: Path) -> None:
+def test_weights_of_another_network_are_reported_as_such(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     weights.write(path, sample_weights(build_gated()))
     refusal = read_refusal(path, build_dense())

@@ -1,4 +1,4 @@
-"""Bars of cosines: as long as their numbers, and red below the threshold."""
+"""Bar charts of cosines: proportional bars, red below the threshold."""
 
 import pytest
 

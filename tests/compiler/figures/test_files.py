@@ -1,4 +1,4 @@
-"""Pictures as PNG and PDF: what they show, that texts fit, and that bytes are the same."""
+"""Figures as PNG and PDF: content, text sizes and reproducible bytes."""
 
 import re
 import zlib
@@ -41,7 +41,7 @@ def test_png_is_an_image_of_the_page(look: FigureOptions) -> None:
 
 @looks
 def test_boxes_are_drawn_at_their_position_in_their_color(look: FigureOptions) -> None:
-    """No box is hidden, moved or cut: just inside of each side is its own fill."""
+    """No box is hidden, moved or cut: its fill color is just inside each side."""
     scene = draw_scene(build_dense(), look)
     image = Image.open(BytesIO(export.render_png(scene, "dense"))).convert("RGB")
     for rect in scene.rects:
@@ -55,7 +55,7 @@ def test_pdf_contains_every_text(look: FigureOptions) -> None:
     data = export.render_pdf(scene, "dense")
     ascii_texts = [label.text.text for label in scene.labels if label.text.text.isascii()]
     runs = iter(extract_pdf_texts(data))
-    # each, in order; the font has one character for "fi", and for "fl"
+    # each, in order; the font has ligatures for "fi" and "fl"
     assert all(re.sub("f[il]", "\0", text) in runs for text in ascii_texts)
     assert data == export.render_pdf(scene, "dense")
     assert b"CreationDate" not in data
@@ -63,7 +63,7 @@ def test_pdf_contains_every_text(look: FigureOptions) -> None:
 
 
 def extract_pdf_texts(data: bytes) -> list[str]:
-    """The runs of text of a page; its fonts number Latin characters as Unicode does."""
+    """Return the text runs of a page. Its fonts number Latin characters as in Unicode."""
     (page,) = (
         stream
         for deflated in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", data, re.DOTALL)
@@ -105,7 +105,7 @@ def test_files_ignore_matplotlib_settings() -> None:
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "googlenet"])
 @looks
 def test_texts_fit_their_layout_space(name: str, look: FigureOptions) -> None:
-    """In the font of PNG and PDF files, the widest of those that an SVG names."""
+    """In the font of PNG and PDF files, which is the widest that an SVG names."""
     fonts = Path(matplotlib.get_data_path(), "fonts/ttf")
     for label in draw_scene(load(shipped.list_specs()[name]).graph, look).labels:
         text, font = label.text.text, label.text.font

@@ -1,4 +1,4 @@
-"""Texts of a drawing."""
+"""Texts of figures."""
 
 import pytest
 from PIL import ImageFont
@@ -7,7 +7,7 @@ from tcc.compiler.figures.drawing import DETAIL, MAX_TEXT_LENGTH, clip_text, for
 
 
 def test_estimated_widths_fit_a_wide_font():
-    """The estimate is no less than what Pillow's own sans-serif font takes."""
+    """The estimate is at least the width in Pillow's sans-serif font."""
     font = ImageFont.load_default(size=DETAIL.size)
     for text in ("depthwise 3x3 · batch_norm · relu", "WWWW@@mm", "1,255,654 params, 187.9 M MACs"):
         assert font.getlength(text) <= DETAIL.measure_width(text)

@@ -1,4 +1,4 @@
-"""What a spec means: the graph that its steps become, and how its nodes are named."""
+"""Meaning of a spec: the graph of its steps and the names of its nodes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Expressions: values against Python's, places of errors, limits, and unknown values."""
+"""Expressions: values against Python, error locations, limits, and unknown values."""
 
 import math
 
@@ -199,7 +199,7 @@ LEAVES = st.sampled_from(["0", "1", "2", "3", "7", "1.5", "0.25", "growth", "wid
 
 
 def join_operands(inner, signs):
-    """Texts of operands with signs between, bare or in parentheses, spaced or not."""
+    """Return texts of operands joined by signs, with or without parentheses and spaces."""
     part = st.one_of(inner, inner.map("({})".format))
     sign = st.sampled_from(signs)
     tail = st.lists(st.tuples(sign, part), min_size=1, max_size=3)
@@ -245,12 +245,12 @@ ORACLE = {
 
 
 def evaluate_in_python(text):
-    """Return the value that Python gives a generated text, or the error's type."""
+    """Return the Python value of a generated text, or the type of its error."""
     try:
         answer = eval(text, dict(ORACLE))  # noqa: S307 - the text is ours
     except (ZeroDivisionError, OverflowError) as raised:
         return type(raised).__name__
-    except TypeError as raised:  # of a function or a comparison that takes no complex number
+    except TypeError as raised:  # from a function or comparison that takes no complex number
         if "complex" not in str(raised):
             raise
         return "complex"
@@ -258,7 +258,7 @@ def evaluate_in_python(text):
 
 
 def evaluate_or_explain(text):
-    """Return the value of an expression, or what is said of it."""
+    """Return the value of an expression, or its error message."""
     try:
         return evaluate_text(text)
     except UserError as raised:
@@ -281,7 +281,7 @@ def test_values_agree_with_python(text):
     actual, expected = evaluate_or_explain(text), evaluate_in_python(text)
     assume(not str(actual).startswith("the result is too large"))
     if isinstance(actual, str):
-        # A complex number on the way there is an error here at once.
+        # An intermediate complex number is an error here immediately.
         assert expected == MESSAGES[actual] or "** 0.5" in text
     else:
         assert actual == expected
@@ -324,7 +324,7 @@ def test_the_error_column_is_inside_the_scalar(line, text, column):
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message", "help"),
+    ("text", "marked_text", "message", "help"),
     [
         ("", "", "expected a value, found the end of the expression", ""),
         ("1 +", "", "expected a value, found the end of the expression", ""),
@@ -339,7 +339,7 @@ def test_the_error_column_is_inside_the_scalar(line, text, column):
         ("1 + not first", "not", "expected a value, found `not`", "put `not ...` in parentheses"),
         ("2x", "2x", "`2x` is not a number", "write `2 * x`"),
         ("1.2.3", "1.2.3", "`1.2.3` is not a number", ""),
-        ("007", "007", "a number starts with 0", "write 7"),
+        ("007", "007", "`007` starts with 0", "write 7"),
         ("a.b", ".", "`.` is not allowed in an expression", "there are no attributes"),
         ("a = 1", "=", "`=` is not allowed in an expression", "write `==`"),
         ("a && b", "&&", "`&&` is not allowed in an expression", "write `and`"),
@@ -368,15 +368,15 @@ def test_the_error_column_is_inside_the_scalar(line, text, column):
         ),
     ],
 )
-def test_invalid_expressions_are_refused(text, where, message, help):
+def test_invalid_expressions_are_refused(text, marked_text, message, help):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0220", message)
     assert diagnostic.help.startswith(help)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message", "help"),
+    ("text", "marked_text", "message", "help"),
     [
         ("1 + growht", "growht", "unknown name `growht`", "did you mean `growth`?"),
         ("xyz", "xyz", "unknown name `xyz`", ""),
@@ -404,11 +404,11 @@ def test_invalid_expressions_are_refused(text, where, message, help):
         ),
     ],
 )
-def test_unknown_names_are_refused(text, where, message, help):
+def test_unknown_names_are_refused(text, marked_text, message, help):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0221", message)
     assert diagnostic.help.startswith(help)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
 def test_a_few_names_in_scope_are_listed():
@@ -418,7 +418,7 @@ def test_a_few_names_in_scope_are_listed():
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message"),
+    ("text", "marked_text", "message"),
     [
         ("1 + true", "true", "`+` needs numbers, found a Boolean: true"),
         ("(growth + act) * 2", "act", "`+` needs numbers, found a string: 'relu'"),
@@ -450,7 +450,7 @@ def test_a_few_names_in_scope_are_listed():
         ("channels(outputs)", "outputs", "`outputs` is a list of values"),
         ("channels(outputs[3])", "3", "index 3 is outside a list of 3"),
         ("channels(skip[0])", "skip[0])", "`skip` is one value, not a list"),
-        ("len(skip)", "skip", "`skip` is one value, not a list"),
+        ("len(skip)", "skip", "`skip` is one value, not a list, so it has no length"),
         ("layers[1.0]", "1.0", "an index needs integers, found 1.0"),
         ("layers[true]", "true", "an index needs integers, found true"),
         ("act[0]", "act", "an index needs a list, found a string: 'relu'"),
@@ -466,10 +466,10 @@ def test_a_few_names_in_scope_are_listed():
         ("height(gate)", "gate", "`gate` is a vector of 10 and has no height"),
     ],
 )
-def test_values_of_a_wrong_type_are_refused(text, where, message):
+def test_values_of_a_wrong_type_are_refused(text, marked_text, message):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0222", message)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
 def test_infinite_variables_are_refused():
@@ -482,7 +482,7 @@ def test_infinite_variables_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "message"),
+    ("text", "marked_text", "message"),
     [
         ("9 ** 9 ** 9", "9 ** 9 ** 9", "the result is too large"),
         ("2 ** 64", "2 ** 64", "the result is too large"),
@@ -504,10 +504,10 @@ def test_infinite_variables_are_refused():
         ),
     ],
 )
-def test_results_are_bounded(text, where, message):
+def test_results_are_bounded(text, marked_text, message):
     diagnostic = read_error(text)
     assert (diagnostic.code, diagnostic.message) == ("E0223", message)
-    assert get_pointed_text(diagnostic) == where
+    assert get_pointed_text(diagnostic) == marked_text
 
 
 def test_results_within_the_bounds_are_computed():
@@ -524,18 +524,18 @@ def test_doubling_lists_stays_bounded():
 
 
 @pytest.mark.parametrize(
-    ("text", "most"),
+    ("text", "max_cost"),
     [
         ("[[1]] * 2048", 4147), ("len([[1]] * 2048)", 8264), ("[[]] * 4096", 4141),
         ("([[1, 2], [3]] * 99)[1:]", 1091), ("[[[1]]] * 100 + [[2]]", 695),
         ("[[1]] * 9 == [[1]] * 9", 211), ("[[]] * 9 == [[]] * 9", 172), ("[1, 2] == [1, 2]", 70),
     ],
 )  # fmt: skip
-def test_evaluation_costs_do_not_grow(text, most):
-    """A spec that spends what it may, in letters and entries of lists, is refused if it does."""
+def test_evaluation_costs_do_not_grow(text, max_cost):
+    """A spec at the budget limit, in letters and list entries, is refused if costs grow."""
     budget = Budget()
     evaluate_text(text, ExpressionScope(budget=budget))
-    assert 0 < MAX_WORK - budget.remaining <= most
+    assert 0 < MAX_WORK - budget.remaining <= max_cost
 
 
 def test_text_length_is_bounded():
@@ -606,7 +606,7 @@ def test_expressions_independent_of_unknown_values_are_known():
     assert repr(UNKNOWN) == "unknown"
 
 
-# --- whatever comes in ----------------------------------------------------------------------
+# --- random input ---------------------------------------------------------------------------
 
 SOUP = st.lists(
     st.sampled_from(
@@ -622,7 +622,7 @@ SOUP = st.lists(
 
 
 def check(text):
-    """Evaluate a text; nothing but a located user error may come of it."""
+    """Evaluate a text. Only a located user error is allowed."""
     scope = ExpressionScope({**NAMES, "u": UNKNOWN}, VALUES)
     line = f"k: \N{LEFT DOUBLE QUOTATION MARK}{text}"
     for at_column, source in ((1, text), (4, line)):

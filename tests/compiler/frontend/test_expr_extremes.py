@@ -1,4 +1,4 @@
-"""Expressions of the largest, smallest and strangest operands: each is a value or an error."""
+"""Expressions of extreme operands: each gives a value or an error."""
 
 import pytest
 
@@ -17,7 +17,7 @@ CALLS = tuple(name for name in FUNCTIONS) + tuple(AXES)
 
 
 def assert_answered(text: str) -> None:
-    """Check that an expression has a value within the limits, or an error with a place."""
+    """Check that an expression gives a value within the limits, or an error with a location."""
     try:
         answer = evaluate(parse_expr(text, Span("x", 1, 1, text)), ExpressionScope(EXTREMES))
     except UserError as error:
@@ -35,20 +35,20 @@ def check(text: str, answer: object) -> None:
     assert not isinstance(answer, complex), text
 
 
-@pytest.mark.parametrize("left", HOSTILE)
-def test_extreme_operands_give_a_value_or_an_error(left: str) -> None:
-    assert_answered(f"-{left}")
-    assert_answered(f"not {left}")
-    assert_answered(f"{left}[{left}]")
+@pytest.mark.parametrize("operand", HOSTILE)
+def test_extreme_operands_give_a_value_or_an_error(operand: str) -> None:
+    assert_answered(f"-{operand}")
+    assert_answered(f"not {operand}")
+    assert_answered(f"{operand}[{operand}]")
     for stop in HOSTILE:
-        assert_answered(f"[1, 2][{left}:{stop}]")
+        assert_answered(f"[1, 2][{operand}:{stop}]")
         for sign in SIGNS:
-            assert_answered(f"{left} {sign} {stop}")
+            assert_answered(f"{operand} {sign} {stop}")
         for name in CALLS:
-            assert_answered(f"{name}({left}, {stop})")
+            assert_answered(f"{name}({operand}, {stop})")
     for name in CALLS:
-        assert_answered(f"{name}({left})")
-        assert_answered(f"{name}({left}, 1, {left})")
+        assert_answered(f"{name}({operand})")
+        assert_answered(f"{name}({operand}, 1, {operand})")
 
 
 def test_a_result_beyond_the_float_range_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The canonical form of specs: what changes, what stays, and that nothing is lost."""
+"""The canonical form of specs: what changes, what is kept, and that nothing is lost."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from tcc.compiler.support.diagnostics import UserError
 
 
 def format_checked(text, file="t.yaml"):
-    """Return the canonical form, having checked that it says the same and is its own."""
+    """Return the canonical form. Check that it means the same and is stable."""
     result = format_spec(text, file)
     assert format_spec(result, file) == result
     assert is_same(to_plain(parse(result, file)), to_plain(parse(text, file)))
@@ -144,7 +144,7 @@ def test_a_spec_is_formatted_canonically():
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("unformatted", "formatted"),
     [
         ("a:   1\n", "a: 1\n"),
         ("a: 1", "a: 1\n"),
@@ -194,12 +194,12 @@ def test_a_spec_is_formatted_canonically():
         ("a:\n  - &x\n    b: 1\n", "a:\n  - &x\n    b: 1\n"),
     ],
 )
-def test_small_formatting_rules(before, after):
-    if after is None:
+def test_small_formatting_rules(unformatted, formatted):
+    if formatted is None:
         with pytest.raises(UserError, match="a key must be a name"):
-            format_spec(before, "t.yaml")
+            format_spec(unformatted, "t.yaml")
     else:
-        assert format_checked(before) == after
+        assert format_checked(unformatted) == formatted
 
 
 def test_long_lines_are_written_as_blocks():
@@ -293,7 +293,7 @@ def test_formatting_keeps_the_meaning_of_all_specs(root):
         format_checked(file.read_text(), str(file))
 
 
-# --- whatever comes in ----------------------------------------------------------------------
+# --- random input ---------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["tcc", "name", "graph", "output", "x", "y z", "on", "1", "a: b", "#h", ""])
 TEXTS = st.text("ab,:#-'\"[]{} é\n\\|>&*!%@`0.~?", max_size=12)
@@ -305,7 +305,7 @@ VALUES = st.recursive(
 
 
 class Scribe:
-    """Writes a value as YAML by whim: in brackets or not, with comments and empty lines."""
+    """Writes a value as YAML in a random style: with or without brackets, comments and empty lines."""
 
     def __init__(self, draw):
         self.draw = draw
@@ -355,7 +355,7 @@ class Scribe:
 
 @st.composite
 def draw_document(draw):
-    """Return a mapping, a text that says it, and the comments in the text."""
+    """Return a mapping, a YAML text of it, and the comments in the text."""
     value = draw(st.dictionaries(NAMES, VALUES, min_size=1, max_size=5))
     scribe = Scribe(draw)
     rows = [*scribe.write_row(""), *scribe.write_block(value, draw(st.integers(0, 2)))]
@@ -382,7 +382,7 @@ def test_a_mutated_spec_is_formatted_or_refused(data):
 
 
 def check(text):
-    """Format a text, which a user error may keep from being formatted."""
+    """Format a text. A user error is allowed."""
     try:
         result = format_spec(text, "t.yaml")
     except UserError:
@@ -406,7 +406,7 @@ def test_comments_after_deep_lists_take_linear_time():
     lists = "[" * 200 + "relu, #\n" * 5000 + "] #\n" * 200
     start = time.process_time()
     check(f"graph: {lists}")
-    assert time.process_time() - start < 4  # each comment against each entry took over 30 s
+    assert time.process_time() - start < 4  # comparing each comment with each entry took over 30 s
 
 
 KEYS = (

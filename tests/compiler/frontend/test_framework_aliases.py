@@ -1,7 +1,7 @@
-"""Names of other frameworks lead to the operation that they mean, or are said not to be there.
+"""Names of other frameworks suggest the op in tcc, or are reported as unsupported.
 
-The lists here are written for themselves, from PyTorch's, Keras's and ONNX's documentation, not
-from the table.
+The lists here are independent of the table. They come from the documentation of PyTorch, Keras and
+ONNX.
 """
 
 import re
@@ -52,7 +52,7 @@ THERE = {
     "resize": "upsample Upsample UpSampling2D interpolate",
 }
 MISSING = tuple(name for name in ["matmul", "bmm", "MatMul", "einsum", "group_norm", "GroupNorm", "GroupNormalization", "instance_norm", "InstanceNorm2d", "prelu", "PReLU", "elu", "ELU", "selu", "SELU", "celu", "CELU", "softplus", "Softplus", "mish", "Mish", "softsign", "hardtanh", "Hardtanh", "rrelu", "glu", "log_softmax", "LRN", "LocalResponseNorm", "lstm", "LSTM", "gru", "GRU", "rnn", "attention", "MultiheadAttention", "self_attention", "Transformer", "Embedding", "PixelShuffle", "pixel_shuffle", "DepthToSpace", "SpaceToDepth", "permute", "transpose", "reshape", "view", "clip", "clamp", "sqrt", "div", "maximum", "argmax", "ReflectionPad2d", "Conv1d", "Conv3d", "MaxPool3d", "AdaptiveMaxPool2d", "MaxUnpool2d", "RMSNorm", "quick_gelu", "Threshold", "CrossEntropyLoss", "Lambda"] if normalize_name(name) not in set(map(normalize_name, OPS_BY_NAME)))  # fmt: skip
-"""What other frameworks have, unless a word for it has come since."""
+"""Ops of other frameworks that tcc lacks, unless they were added since."""
 TARGET = re.compile(r"(?:write|did you mean) `(?:- )?(\w+)")
 
 
@@ -64,9 +64,9 @@ def read_diagnostics(tmp_path: Path, text: str, head: str = HEAD) -> tuple[Diagn
     return caught.value.diagnostics
 
 
-@pytest.mark.parametrize("ours", THERE)
-def test_names_of_other_frameworks_suggest_the_op(tmp_path: Path, ours: str) -> None:
-    names = THERE[ours].split()
+@pytest.mark.parametrize("tcc_name", THERE)
+def test_names_of_other_frameworks_suggest_the_op(tmp_path: Path, tcc_name: str) -> None:
+    names = THERE[tcc_name].split()
     diagnostics = read_diagnostics(
         tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in names)
     )
@@ -76,7 +76,7 @@ def test_names_of_other_frameworks_suggest_the_op(tmp_path: Path, ours: str) -> 
     for name, diagnostic in zip(names, diagnostics, strict=True):
         target = TARGET.match(diagnostic.help)
         assert target is not None, diagnostic
-        assert target[1] == ours, name
+        assert target[1] == tcc_name, name
 
 
 def test_unsupported_operations_are_reported_as_such(tmp_path: Path) -> None:
@@ -208,11 +208,11 @@ def test_every_alias_leads_to_an_existing_keyword() -> None:
     names = [
         n for entry in list_aliases("op") for n in {normalize_name(name) for name in entry.names}
     ]
-    assert len(names) == len(set(names)), "a name stands in two entries"
+    assert len(names) == len(set(names)), "a name is in two entries"
 
 
 def test_no_alias_is_taken_for_a_misspelling(tmp_path: Path) -> None:
-    """Every name of the table leads where its entry says, whatever it resembles."""
+    """Every name of the table gives the help of its entry, even if it resembles another name."""
     for entry in list_aliases("op"):
         for name in entry.names:
             if name in RESERVED_NAMES:
@@ -222,7 +222,7 @@ def test_no_alias_is_taken_for_a_misspelling(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "known", "close"),
+    ("misspelling", "known_names", "nearest"),
     [
         ("rellu", ("relu", "gelu"), "relu"),
         ("conv_tranpose", ("conv", "conv_transpose"), "conv_transpose"),
@@ -238,5 +238,7 @@ def test_no_alias_is_taken_for_a_misspelling(tmp_path: Path) -> None:
         ("depth", ("width",), None),
     ],
 )
-def test_only_slips_are_misspellings(word: str, known: tuple[str, ...], close: str | None) -> None:
-    assert find_nearest_name(word, known) == close
+def test_only_slips_are_misspellings(
+    misspelling: str, known_names: tuple[str, ...], nearest: str | None
+) -> None:
+    assert find_nearest_name(misspelling, known_names) == nearest

@@ -1,4 +1,4 @@
-"""The lists of values that loops collect: what reads them, and what is said of wrong readings."""
+"""Lists of values that loops collect: their readers, and errors of wrong uses."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ CONVS = tuple(f"repeat_{n}/conv" for n in (1, 2, 3))
 
 
 @pytest.mark.parametrize(
-    ("last", "read"),
+    ("final_step", "input_names"),
     [
         ("{concat: , from: ys}", CONVS),
         ("concat: [ys]", CONVS),
@@ -59,11 +59,11 @@ CONVS = tuple(f"repeat_{n}/conv" for n in (1, 2, 3))
     ],
 )
 def test_nodes_that_read_a_list_get_all_its_values(
-    tmp_path: Path, last: str, read: tuple[str, ...]
+    tmp_path: Path, final_step: str, input_names: tuple[str, ...]
 ) -> None:
     block = "blocks: {both: {inputs: [a, b], body: [concat: [b, a]]}}\n"
-    built = load_spec(tmp_path, f"{block}graph: [{LOOP}, {last}]\n")
-    assert built.graph.nodes[-1].inputs == read
+    built = load_spec(tmp_path, f"{block}graph: [{LOOP}, {final_step}]\n")
+    assert built.graph.nodes[-1].inputs == input_names
 
 
 def test_each_collects_the_last_value_of_every_iteration(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_list_from_before_a_loop_is_carried(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "one value is taken": ("{relu: , from: ys}", "E0218", "relu", "`relu` takes one value"),
+    "an op of one value": ("{relu: , from: ys}", "E0218", "relu", "`relu` takes one value"),
     "beyond the end": ('{relu: , from: "ys[3]"}', "E0222", "3]", "index 3 is outside a list of 3"),
     "slice beyond the end": ('concat: ["ys[1:9]"]', "E0222", "9]", "9 is outside a list of 3"),
     "no list": (
@@ -135,11 +135,13 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("last", "code", "pointed", "message"), WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize(
+    ("final_step", "code", "pointed", "message"), WRONG.values(), ids=WRONG.keys()
+)
 def test_wrong_uses_of_a_list_are_reported(
-    tmp_path: Path, last: str, code: str, pointed: str, message: str | None
+    tmp_path: Path, final_step: str, code: str, pointed: str, message: str | None
 ) -> None:
-    text = f"blocks: {{one: {{body: [relu]}}}}\ngraph: [{LOOP}, {last}]\n"
+    text = f"blocks: {{one: {{body: [relu]}}}}\ngraph: [{LOOP}, {final_step}]\n"
     (diagnostic,) = read_errors(tmp_path, text)
     assert (diagnostic.code, diagnostic.at.line) == (code, 6)
     assert diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)
@@ -207,7 +209,7 @@ def test_canonical_text_and_json_mean_the_same(tmp_path: Path) -> None:
     assert print_graph(load(path).graph) == graph
 
 
-# --- Res2Net, by the block that comes with tcc and by a second definition --------------------
+# --- Res2Net, as the shipped block and as a second definition ------------------------------
 
 RES2NET = """
     use: [blocks/res2net.yaml]
@@ -216,7 +218,7 @@ RES2NET = """
 
 
 def compute_conv_bn(x, w, path, act=True):
-    """A convolution that keeps the size, batch norm, ReLU."""
+    """Return the output of a size-preserving convolution, batch norm and ReLU."""
     kernel = torch.tensor(w[f"{path}/conv.weight"])
     mean, var, weight, bias = (
         torch.tensor(w[f"{path}/batch_norm.{role}"]) for role in ("mean", "var", "weight", "bias")
@@ -227,7 +229,7 @@ def compute_conv_bn(x, w, path, act=True):
 
 
 def compute_res2net(x, w, scales):
-    """Equation 1 of the paper, written out."""
+    """Compute equation 1 of the paper directly."""
     top = "res2net_bottleneck"
     xs = compute_conv_bn(x, w, f"{top}/conv_bn_1").chunk(scales, dim=1)
     ys = [xs[0]]

@@ -1,4 +1,4 @@
-"""Of very many mistakes the first are told, in the order of the text, and the others are counted."""
+"""With very many mistakes, the first are reported in text order and the others are counted."""
 
 import gc
 import time
@@ -85,7 +85,7 @@ def test_wrong_parameters_are_limited(tmp_path: Path) -> None:
 
 
 def test_an_output_with_a_wrong_parameter_is_reported_once(tmp_path: Path) -> None:
-    """Its labels are not known, which is no reason to call it `train_only`."""
+    """Its labels are unknown. That must not suggest `train_only`."""
     spec = "tcc: 1\nname: one\ninput: {image: {shape: [3, 8, 8]}}\n"
     spec += "params: {labels: {type: names, default: [a, b]}, classes: len(labels)}\n"
     spec += "graph:\n  - flatten\n  - linear: {units: classes}\n"
@@ -182,7 +182,7 @@ def test_wrong_parameters_take_linear_time(tmp_path: Path, value: str, code: str
 def test_nested_lists_take_linear_time(tmp_path: Path, turn: str) -> None:
     start = time.process_time()
     error = read_error(tmp_path, f"graph: {turn * (65_000 // len(turn))}\n")
-    assert time.process_time() - start < 5  # all brackets at each word took 20 s
+    assert time.process_time() - start < 5  # scanning all brackets at each name took 20 s
     assert [d.code for d in error.diagnostics] == ["E0105"]
 
 

@@ -1,4 +1,4 @@
-"""Whatever stands in a file, the front end answers with a graph or with located diagnostics."""
+"""Any file gives a graph or located diagnostics."""
 
 from pathlib import Path
 

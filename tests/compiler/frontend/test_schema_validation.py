@@ -1,4 +1,4 @@
-"""The check of the language's schema says what the library of JSON Schema says."""
+"""The schema validation agrees with the jsonschema library."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -38,7 +38,7 @@ def list_found(data: object, part: str) -> list[tuple[object, ...]]:
 
 
 def iterate_entries(data: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield every entry of nested data: what holds it, and its key."""
+    """Yield every entry of nested data: its container and its key."""
     for key in list(data) if isinstance(data, dict) else range(len(data)):
         yield data, key
         if isinstance(data[key], dict | list):

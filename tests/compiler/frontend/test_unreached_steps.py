@@ -1,4 +1,4 @@
-"""Text that no value of the parameters brings into the graph is checked as far as it can be."""
+"""Steps that no parameter value reaches are checked as far as possible."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ def read_errors(tmp_path: Path, text: str, **settings: str) -> tuple[Diagnostic,
 WRONG = {
     "a name of an expression": ("conv: {filters: widht, kernel: 1}", "E0221", "widht"),
     "a value": ("add: [[], early]", "E0217", "early"),
-    "a list that none is": ('{relu: , from: "a[0]"}', "E0217", '"a[0]"'),
+    "an invalid list": ('{relu: , from: "a[0]"}', "E0217", '"a[0]"'),
     "a literal of the wrong type": ("conv: {filters: 1 / 2, kernel: 1}", "E0213", "1 / 2"),
-    "an expression that is none": ("conv: {filters: 2 *, kernel: 1}", "E0220", None),
+    "an invalid expression": ("conv: {filters: 2 *, kernel: 1}", "E0220", None),
     "a number out of range": ("conv: {filters: 0, kernel: 1}", "E0214", "0"),
     "a choice": ("activation: {kind: rellu}", "E0213", "rellu"),
     "an expression of the wrong type": ("repeat: {times: \"'x'\", body: []}", "E0213", "\"'x'\""),
@@ -32,7 +32,7 @@ WRONG = {
         "repeat: {times: 3, body: [conv: {filters: i + n + j, kernel: 1}]}", "E0221", "j",
     ),
     "in a branch": ("concat: [[conv: {filters: j, kernel: 1}], []]", "E0221", "j"),
-    "in branches that are counted": (
+    "in computed branches": (
         "concat: {of: [1], as: k, branch: [conv: {filters: k + j, kernel: 1}]}", "E0221", "j",
     ),
     "in a let": ("let: {m: j}", "E0221", "j"),
@@ -46,7 +46,7 @@ STEP_POSITIONS = {
     "a side that is not chosen": (
         "params: {n: 0}\nblocks: {HALF}\ngraph: [half, when: {if: n > 0, then: [STEP]}]"
     ),
-    "a loop without turns": (
+    "a loop without iterations": (
         "params: {n: 0}\nblocks: {HALF}\ngraph: [half, repeat: {times: n, body: [STEP]}]"
     ),
     "a list without entries": (
@@ -56,18 +56,18 @@ STEP_POSITIONS = {
 }
 
 
-@pytest.mark.parametrize("place", STEP_POSITIONS.values(), ids=STEP_POSITIONS.keys())
+@pytest.mark.parametrize("template", STEP_POSITIONS.values(), ids=STEP_POSITIONS.keys())
 @pytest.mark.parametrize(("step", "code", "pointed"), WRONG.values(), ids=WRONG.keys())
 def test_errors_for_all_parameter_values_are_reported(
-    tmp_path: Path, place: str, step: str, code: str, pointed: str | None
+    tmp_path: Path, template: str, step: str, code: str, pointed: str | None
 ) -> None:
-    text = place.replace("HALF", HALF).replace("STEP", step)
-    if "image" in step and "b: {params" in place:
+    text = template.replace("HALF", HALF).replace("STEP", step)
+    if "image" in step and "b: {params" in template:
         text = text.replace("b: {params", "b: {inputs: [image], params")
     (diagnostic,) = read_errors(tmp_path, text)
     assert diagnostic.code == code
     assert pointed is None or diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)
-    assert diagnostic.at.line == (5 if "b: {" in place else text.count("\n") + 5)
+    assert diagnostic.at.line == (5 if "b: {" in template else text.count("\n") + 5)
 
 
 def test_errors_in_unreached_steps_are_located(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ VALID_SPECS = {
     "division by what the condition excludes": (
         "params: {n: 0}\ngraph: [relu, when: {if: n > 0, then: [conv: {filters: 8 // n, kernel: 1}]}]"
     ),
-    "a default that no call takes": (
+    "a default that no call uses": (
         "blocks: {b: {params: {n: 0, m: 8 // n}, body: [conv: {filters: m + n, kernel: 1}]}}\n"
         "graph: [b: {n: 2, m: 2}]"
     ),
@@ -172,7 +172,7 @@ DECLARED = {
 
 
 @pytest.mark.parametrize(
-    "where",
+    "template",
     [
         "params: {p: P}\ngraph: [relu]",
         "blocks: {b: {params: {p: P}, body: [relu]}}\ngraph: [b: {p: GIVEN}]",
@@ -181,12 +181,12 @@ DECLARED = {
 )
 @pytest.mark.parametrize(("declared", "code", "pointed"), DECLARED.values(), ids=DECLARED.keys())
 def test_a_contract_that_no_value_meets_is_refused(
-    tmp_path: Path, where: str, declared: str, code: str, pointed: str
+    tmp_path: Path, template: str, declared: str, code: str, pointed: str
 ) -> None:
-    """Whether or not its default is taken."""
+    """With and without its default."""
     setting = {"int": "6", "bool": "true", "names": "[a]"}.get(declared[7:].partition(",")[0], "b")
-    text = where.replace("P}", f"{declared}}}").replace("GIVEN", setting)
-    settings = {} if "blocks" in where else {"p": setting}
+    text = template.replace("P}", f"{declared}}}").replace("GIVEN", setting)
+    settings = {} if "blocks" in template else {"p": setting}
     (diagnostic,) = read_errors(tmp_path, text, **settings)
     assert (diagnostic.code, diagnostic.at.line) == (code, 5)
     assert diagnostic.at.text[diagnostic.at.column - 1 :].startswith(pointed)

@@ -1,4 +1,4 @@
-"""What is warned about: kinds and places; what is not; how it is silenced."""
+"""Warnings: their kinds and locations, code without warnings, and silencing."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def list_warnings(built: Spec) -> list[tuple[str, int, str]]:
-    """The kind, line and pointed text of each warning."""
+    """Return the kind, line and marked text of each warning."""
     assert all(w.severity == "warning" for w in built.warnings)
     return [
         (w.kind, w.at.line, w.at.text[w.at.column - 1 : w.at.column - 1 + w.at.width])
@@ -29,12 +29,12 @@ IMAGE = "input: {image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8]}, 
 CLASSIFIER_END = "global_avg_pool, flatten, linear: {units: 2}"
 
 WARNED = {
-    # parts that no output needs
+    # unused parts
     "a side": (
         "graph: [side: {as: aux, body: [conv: {filters: 3, kernel: 1}, relu]}, tanh]",
         [("unused-branch", 5, "aux")],
     ),
-    "a result that the next step does not take": (
+    "a result that the next step does not read": (
         "graph: [{relu: , as: a}, conv: {filters: 3, kernel: 1}, {tanh: , from: a}]",
         [("unused-branch", 5, "conv")],
     ),
@@ -54,13 +54,13 @@ WARNED = {
         "graph: [{relu: , as: a}, repeat: {times: 2, body: [conv: {filters: 2, kernel: 1}]}, {tanh: , from: a}]",
         [("unused-branch", 5, "repeat")],
     ),
-    "what stands after the output": (
+    "steps after the output": (
         "graph: [{relu: , as: a}, tanh]\noutput: {y: {from: a}}", [("unused-branch", 5, "tanh")],
     ),
-    "a name of something dead is one warning": (
+    "a name of a dead value is one warning": (
         "graph: [{relu: , as: a}, {silu: , as: b}, {tanh: , from: a}]", [("unused-branch", 5, "b")],
     ),
-    # names that nothing reads
+    # unread names
     "as": ("graph: [{relu: , as: a}, tanh]", [("unused-value", 5, "a")]),
     "collect": (
         "graph: [repeat: {times: 2, collect: ys, body: [conv: {filters: 2, kernel: 1}]}]", [("unused-value", 5, "ys")],
@@ -73,7 +73,7 @@ WARNED = {
     "in a side's body": (
         "graph: [side: {as: b, body: [{relu: , as: a}, tanh]}, add: [[], b]]", [("unused-value", 5, "a")],
     ),
-    "in a turn": ("graph: [repeat: {times: 2, body: [{relu: , as: a}, tanh]}]", [("unused-value", 5, "a")]),
+    "in an iteration": ("graph: [repeat: {times: 2, body: [{relu: , as: a}, tanh]}]", [("unused-value", 5, "a")]),
     "let": ("graph: [let: {n: 3, m: 4}, conv: {filters: m, kernel: 1}]", [("unused-name", 5, "n")]),
     "each": (
         "graph: [each: {of: [1, 2], as: n, body: [conv: {filters: 3, kernel: 1}]}]", [("unused-name", 5, "n")],
@@ -168,7 +168,7 @@ WARNED = {
     ),
     "softmax of one channel": ("graph: [conv: {filters: 1, kernel: 1}, softmax]", [("constant-output", 5, "softmax")]),
     "one value, two outputs": ("graph: [relu]\noutput: {y: {}, z: {}}", [("same-output", 6, "z")]),
-    "an image that nothing becomes": (
+    "an unused image": (
         "input: {photo: {shape: [3, 8, 8]}}\ngraph: [relu]", [("no-preprocess", 5, "photo")]
     ),
     "channels last": ("input: {image: {shape: [32, 32, 3]}}\ngraph: [relu]", [("channels-last", 5, "[32, 32, 3]")]),
@@ -221,10 +221,10 @@ def test_every_warning_kind_is_tested() -> None:
 
 INTENDED_SPECS = {
     "a recurrence": "graph: [{relu: , as: a}, repeat: {times: 2, body: [{add: [[], a], as: a}]}, add: [[], a]]",
-    "a recurrence that is read in the next turn alone": (
+    "a recurrence that is read only in the next iteration": (
         "graph: [{relu: , as: a}, repeat: {times: 2, body: [mul: [[], a], {tanh: , as: a}]}]"
     ),
-    "a recurrence of one turn": (
+    "a recurrence of one iteration": (
         "params: {n: 1}\ngraph: [{relu: , as: a}, repeat: {times: n, body: [mul: [[], a], {tanh: , as: a}]}]"
     ),
     "counting": "graph: [let: {n: 1}, repeat: {times: 2, body: [let: {n: n + 1}, conv: {filters: n, kernel: 1}]}]",
@@ -238,7 +238,7 @@ INTENDED_SPECS = {
     "another on one side": (
         "params: {slim: false}\ngraph: [{relu: , as: a}, when: {if: slim, then: [{tanh: , as: a}]}, silu, add: [[], a]]"
     ),
-    "read where the loop does not turn": (
+    "read if the loop has no iterations": (
         "params: {n: 0}\ngraph: [let: {m: 3}, {relu: , as: a}, tanh, repeat: {times: n, body: [add: [[], a], conv: {filters: m, kernel: 1}]}]"
     ),
     "read in the branch of an expression that is not chosen": (
@@ -294,7 +294,7 @@ def test_shipped_specs_have_no_warnings(path: Path) -> None:
 
 
 def test_shipped_blocks_have_no_warnings(tmp_path: Path) -> None:
-    """Of what it reads: a spec that uses nothing but the library of all."""
+    """The spec uses only the library of all shipped blocks."""
     names = sorted(f"blocks/{p.name}" for p in ROOT.glob("spec/blocks/*.yaml"))
     built = load_spec_text(tmp_path, f"use: [{', '.join(names)}]\ngraph: [relu]\n")
     assert {kind for kind, _, _ in list_warnings(built)} == {"unused-library"}

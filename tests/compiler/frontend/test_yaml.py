@@ -1,4 +1,4 @@
-"""Text to located tree: values, places, limits, and what is said of broken files."""
+"""Text to located tree: values, spans, limits, and errors of broken files."""
 
 import json
 import math
@@ -75,7 +75,7 @@ def collect_spans(tree):
 
 
 def assert_inside(span, text):
-    """A place lies in the text it was read from, at most just after the end of its line."""
+    """Check that a span is inside its text, at most just after the end of its line."""
     lines = re.split("\r\n|\r|\n", text.removeprefix("\ufeff"))
     assert span.text == lines[span.line - 1]
     assert 1 <= span.column <= len(span.text) + 1
@@ -172,7 +172,7 @@ def test_byte_order_marks_and_line_endings_do_not_matter(text):
     ]
 
 
-# --- places ---------------------------------------------------------------------------------
+# --- spans ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -332,12 +332,14 @@ def test_duplicate_keys_are_reported_in_text_order():
         "2 | b: {c: 1, d: 2, c: 3}\n"
         "  |                 ^ second occurrence\n"
         "   = first at t.yaml:2:5\n"
+        "   = help: remove one of them, or correct its name\n"
         "error[E0103]: the key `a` appears twice\n"
         " --> t.yaml:3:1\n"
         "  |\n"
         "3 | a: 2\n"
         "  | ^ second occurrence\n"
-        "   = first at t.yaml:1:1"
+        "   = first at t.yaml:1:1\n"
+        "   = help: remove one of them, or correct its name"
     )
 
 
@@ -601,11 +603,11 @@ def test_json_duplicates_and_limits_are_checked():
     ]
 
 
-# --- whatever comes in ----------------------------------------------------------------------
+# --- random input ---------------------------------------------------------------------------
 
 
 def parse_outcome(text, file):
-    """Return the tree of a text and what is wrong with it; one of both is there."""
+    """Return the tree of a text and its errors. Exactly one of them is present."""
     try:
         return parse(text, file), ()
     except UserError as error:
@@ -613,7 +615,7 @@ def parse_outcome(text, file):
 
 
 def check(text):
-    """Read a text, as YAML and JSON; nothing but a located user error may come of it."""
+    """Read a text as YAML and JSON. Only a located user error is allowed."""
     for file in ("t.yaml", "t.json"):
         tree, diagnostics = parse_outcome(text, file)
         assert bool(tree) != bool(diagnostics)
@@ -709,10 +711,10 @@ def test_the_type_of_a_scalar_follows_from_its_text():
     ]
 
 
-@pytest.mark.parametrize("before", ["", "a: 1\n...\n"])
-def test_the_number_of_directives_is_bounded(before):
+@pytest.mark.parametrize("prefix", ["", "a: 1\n...\n"])
+def test_the_number_of_directives_is_bounded(prefix):
     tags = "".join(f"%TAG !a{n}! tag:x\n" for n in range(101))
-    row = 101 + before.count("\n")
+    row = 101 + prefix.count("\n")
     message = "more than 100 lines start with `%`, as YAML directives do"
-    assert summarize_errors(f"{before}{tags}---\na: 1\n") == [f"E0104 {row}:1 {message}"]
+    assert summarize_errors(f"{prefix}{tags}---\na: 1\n") == [f"E0104 {row}:1 {message}"]
     assert parse(f"{tags[: tags.rindex('%')]}---\na: 1\n", "t.yaml")

@@ -1,4 +1,4 @@
-"""What a graph knows of itself, and what the verifier finds."""
+"""Derived properties of a graph, and findings of the verifier."""
 
 from dataclasses import FrozenInstanceError, replace
 

@@ -1,4 +1,4 @@
-"""Preprocessing, held against Pillow to the bit."""
+"""Preprocessing is bit-exact against Pillow."""
 
 import json
 import tracemalloc
@@ -37,26 +37,26 @@ def encode_contract(pre):
 
 
 def read_json(data):
-    """The contract that a manifest's plain data says, checked as a manifest is."""
+    """Return the contract of JSON data, checked like a manifest."""
     return json_records.decode(Preprocess, data)
 
 
 def create_picture(height, width, seed=0):
-    """Noise with flat black and white parts, so that clipping and rounding are both met."""
+    """Return noise with flat black and white areas, so that clipping and rounding occur."""
     rng = np.random.default_rng([seed, height, width])
     noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     return np.where(rng.random((height, width, 1)) < 0.3, np.uint8(255) * (noise > 127), noise)
 
 
 def compute_levels(pre, image, size):
-    """The 8-bit pixels that `apply` computes, back as (H, W, C)."""
+    """Return the 8-bit pixels that `apply` computes, as (H, W, C)."""
     values = apply(replace(pre, mean=(0.0,), std=(1.0,)), image, size) * np.float32(255)
     assert np.array_equal(values, np.rint(values))
     return values.astype(np.uint8).transpose(1, 2, 0)
 
 
 def resize_with_pillow(image, size):
-    """Pillow's resize, a call for each axis: from 13 on it may choose their order itself."""
+    """Resize with Pillow, one call per axis: from version 13 on it may choose the order."""
     height, width = size
     wide = Image.fromarray(image).resize((width, image.shape[0]), BILINEAR)
     return np.asarray(wide.resize((width, height), BILINEAR))
@@ -117,7 +117,7 @@ def test_size_of_a_cover_resize(source, target, scaled):
 
 
 def test_cover_of_a_thin_image_computes_only_kept_pixels():
-    # scaled whole it would be 224 x 8,960,000 pixels
+    # the complete scaled image would be 224 x 8,960,000 pixels
     thin = create_picture(1, 40000)
     result = apply(Preprocess(resize=PixelResize((224, 224), "cover")), thin, (3, 224, 224))
     assert result.shape == (3, 224, 224)
@@ -339,20 +339,20 @@ def test_the_reference_images_give_the_reference_input(shared):
 
 
 @pytest.mark.parametrize(
-    ("pre", "shape", "most"),
+    ("pre", "shape", "max_megabytes"),
     [
-        (IMAGENET, (16000, 16), 70),  # of which the rows between the passes are 10 MiB
+        (IMAGENET, (16000, 16), 70),  # 10 MiB of it are rows between the passes
         (Preprocess("gray", PixelResize((224, 224))), (3000, 3000), 100),
         (Preprocess(resize=PixelResize((224, 224), "cover")), (1, 65536), 60),
     ],
 )
-def test_memory_is_bounded_by_rows_and_a_strip(pre, shape, most):
+def test_memory_is_bounded_by_rows_and_a_strip(pre, shape, max_megabytes):
     image = np.broadcast_to(np.uint8([3, 90, 7]), (*shape, 3))
     tracemalloc.start()
     apply(pre, image, (pre.channels, 224, 224))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < most << 20
+    assert peak < max_megabytes << 20
 
 
 def test_the_strip_size_does_not_change_pixels(monkeypatch):

@@ -1,4 +1,4 @@
-"""Other forms of a model in ONNX: smaller weights, unsigned weights, floats between integers."""
+"""Other ONNX forms of a model: small weights, unsigned weights, QDQ."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -58,7 +58,7 @@ SMALL: dict[str, tuple[Form, float]] = {
     "half": (convert_float16, 2e-3),
     "dynamic": (quantize_dynamic, 5e-2),
 }
-"""The form, and how far its outputs may be, as a part of the largest output."""
+"""The form and its allowed output difference, relative to the largest output."""
 small = pytest.mark.parametrize(("form", "bound"), SMALL.values(), ids=SMALL)
 nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 SPEC = Path(__file__).resolve().parents[3] / "spec"
@@ -218,7 +218,7 @@ def test_unsigned_weights_change_no_value_of_random_networks(data: st.DataObject
 def test_zero_padded_channels_change_no_value(graph: Graph, level: str) -> None:
     program = build_int8_model(graph, sample_weights(graph))
     wide_model = pad_channels(program)
-    # A stem of three channels; in the other network all that has a window has whole words.
+    # A stem of three channels. In the other network, all windowed layers have complete words.
     stems = {"dense": ["wide_qconv"], "gated": []}
     assert [n.op.keyword for n in wide_model.graph.nodes if n.op.keyword == "wide_qconv"] == stems[
         graph.name
@@ -243,7 +243,7 @@ def test_zero_padded_channels_change_no_value_of_random_networks(data: st.DataOb
 
 
 def build_narrow_graph() -> Graph:
-    """Maps of few channels, read by all kinds of layers: windows, joins, sums, pools, outputs."""
+    """Return maps of few channels with all kinds of readers: windows, joins, sums, pools, outputs."""
     add = NetBuilder(3, 14, 14, name="few")
     stem = add("stem", Conv(5, (3, 3), padding=1))
     add("depthwise", DepthwiseConv((3, 3), padding=1))
@@ -267,7 +267,7 @@ def test_maps_of_few_channels_are_zero_padded_and_keep_their_values() -> None:
     program = build_int8_model(build_narrow_graph(), sample_weights(build_narrow_graph()))
     wide_model = pad_channels(program)
     names = {name for name in wide_model.graph.types if name.endswith(":wide")}
-    # `wide` has channels enough, `two` is an output, and a sum reads `out`.
+    # `wide` has enough channels, `two` is an output, and an add reads `out`.
     assert names == {
         f"{name}:wide" for name in ("stem", "depthwise", "mix", "one", "two_depthwise", "joined")
     } | {"down:wide"}
@@ -315,7 +315,7 @@ def test_a_foreign_value_without_channels_is_skipped() -> None:
 
 
 def measure_steps_apart(program: Model, x: np.ndarray, level: str) -> float:
-    """Return how far the float form's outputs are from the integer program's, in levels."""
+    """Return the largest output difference from the integer program, in quantization steps."""
     got = run_outputs(convert_to_qdq(program), x, level)
     (expected,) = integer_program.run(program, [x])
     inputs = {node.name: program.graph.get_input_types(node)[0] for node in program.graph.nodes}
@@ -425,7 +425,7 @@ def test_onnxsim_accepts_them(graph: Graph) -> None:
         simple, sound = onnxsim.simplify(lower(model))
         assert sound, name
         if SATURATES and name in ("int8", "simulated"):
-            continue  # with equal constants as one, ONNX Runtime does not load them unsigned
+            continue  # with merged constants, ONNX Runtime does not load them as unsigned
         runtime_session = open_session(simple)
         source = model.graph.inputs[0]
         feed = {source.name: to_onnx_values(x[None].astype(source.type.dtype.value))}

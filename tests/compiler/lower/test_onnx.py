@@ -1,4 +1,4 @@
-"""The ONNX form of a model: what it is called, what it leaves out, what it computes."""
+"""The ONNX form of a model: its names, omitted parts and outputs."""
 
 import subprocess
 import sys

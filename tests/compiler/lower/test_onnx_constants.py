@@ -1,4 +1,4 @@
-"""Constants of ONNX files: equal ones once, those of one number without the bytes of each."""
+"""Constants of ONNX files: equal ones are shared, and uniform ones are not stored."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -101,13 +101,13 @@ def test_large_constants_are_neither_repeated_nor_uniform(form: Precision) -> No
 
 
 def test_a_pooling_kernel_is_not_stored() -> None:
-    """The kernel of the windows is 64 x 3 x 3 times 127, that of the global mean 10 x 10 ones."""
+    """The window kernel is 64 x 3 x 3 times 127, that of the global mean 10 x 10 ones."""
     compact_file = onnx.load_from_string(encode_onnx(build_model("pooled", True), INT8, 17))
     filled = {
         node.output[0] for node in compact_file.graph.node if node.op_type == "ConstantOfShape"
     }
     assert "pool.weight" in filled
-    assert "pool_again.weight" not in filled  # ONNX Runtime would make one of both
+    assert "pool_again.weight" not in filled  # ONNX Runtime would merge both
     sizes = [
         numpy_helper.to_array(t).nbytes for t in compact_file.graph.initializer if "mean" in t.name
     ]

@@ -1,4 +1,4 @@
-"""The PyTorch module of a graph: trainable, under the spec's names."""
+"""The PyTorch module of a graph: trainable, with the names of the spec."""
 
 import copy
 import gc
@@ -126,7 +126,7 @@ def test_training_lowers_the_loss_and_moves_every_weight() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] * 0.9
-    # A bias before a batch norm has no effect, so its gradient is but rounding.
+    # A bias before a batch norm has no effect: its gradient is only rounding noise.
     inert = {"stem.bias"}
     changed_names = {n for n, t in network.state_dict().items() if not torch.equal(t, start[n])}
     assert changed_names | inert == set(graph.params)
@@ -221,7 +221,7 @@ def test_values_are_freed_after_their_last_use() -> None:
     with torch.no_grad():
         outputs = create_module(graph).eval()(create_image(graph).as_subclass(Watched))
     assert set(outputs) == {"y", "skip"}
-    assert max_alive == 2  # at each call what it reads, and the skip
+    assert max_alive == 2  # the inputs of each call and the skip connection
 
 
 def test_a_thousand_layers_run_without_recursion() -> None:

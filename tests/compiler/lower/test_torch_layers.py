@@ -1,4 +1,4 @@
-"""Children of a module are torch's layers, so that torch's tools work, and mean what ops say."""
+"""Children of a module are torch layers, so that tools of torch work, and compute the ops."""
 
 import copy
 import io
@@ -24,7 +24,7 @@ def create_image(graph: Graph, batch: int = 4) -> torch.Tensor:
 
 
 def run_calls(graph, weights, xs, training):
-    """What the calls of the only node's op give, one after another."""
+    """Return the outputs of repeated calls of the only op."""
     (node,) = graph.nodes
     types = graph.get_input_types(node)
     values = {f"x{i}": x for i, x in enumerate(xs)}
@@ -156,11 +156,11 @@ def copy_by_file(network):
     return torch.load(file, weights_only=False)
 
 
-@pytest.mark.parametrize("way", [copy_by_pickle, copy_by_file])
-def test_a_module_can_be_saved_and_loaded(way):
+@pytest.mark.parametrize("copy_module", [copy_by_pickle, copy_by_file])
+def test_a_module_can_be_saved_and_loaded(copy_module):
     graph = build_gated()
     network = create_module(graph, sample_weights(graph)).eval()
-    restored = way(network)
+    restored = copy_module(network)
     assert restored.graph == graph
     for name, y in network(create_image(graph)).items():
         assert torch.equal(restored(create_image(graph))[name], y)

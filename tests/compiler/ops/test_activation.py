@@ -1,4 +1,4 @@
-"""Activations: what each says of itself holds against torch's float64, and against the others."""
+"""Activations: declared properties match float64 values of torch."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Float32 forms of operations on levels: what each processor gives is what the integers are."""
+"""Float32 forms of integer ops: every processor gives the integer outputs."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ SIGNS = st.booleans()
 
 
 def create_pairs(row_type: TensorType, column_type: TensorType) -> list[np.ndarray]:
-    """Return two maps that hold every pair of levels."""
+    """Return two maps that contain every pair of quantized values."""
     rows, columns = (np.arange(SIDE) + kind.limits[0] for kind in (row_type, column_type))
     grid = np.meshgrid(rows, columns, indexing="ij")
     kinds = (row_type, column_type)
@@ -91,7 +91,7 @@ def test_most_sums_of_two_have_a_float32_form() -> None:
 )
 def test_sums_with_odd_factors_are_exact_or_have_no_form(factors, shift) -> None:
     sum_form = find_float_sum(factors, shift, (-128, 0))
-    # Halves go up, below zero too, which no step does for each level of one input.
+    # Ties round up, also below zero. No float step does this for every value of one input.
     assert (sum_form is None) == (factors[1] == 0)
     x0, x1 = np.meshgrid(np.arange(-128, 128), np.arange(256), indexing="ij")
     expected = (x0 * factors[0] + x1 * factors[1] + (1 << (shift - 1))) >> shift
@@ -105,7 +105,7 @@ def test_sums_with_odd_factors_are_exact_or_have_no_form(factors, shift) -> None
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("scale", [0.1, 0.2, 0.07, 0.3])
 def test_equal_scales_make_no_multiplication_by_one(scale, level) -> None:
-    """Which ONNX Runtime drops, and makes a QLinearAdd of the rest."""
+    """ONNX Runtime would drop it and fuse the rest into a QLinearAdd."""
     kind = create_quantized_type((1, SIDE, SIDE), 0.1, True)
     model = build_single_op(QAdd(scale, True, -128, 127), kind, kind)
     assert count_differing(model, create_pairs(kind, kind), level) == 0
@@ -120,7 +120,7 @@ def test_a_sum_is_not_fused_into_qlinear_add() -> None:
     assert [node.op_type for node in onnx_model.graph.node] == [
         "DequantizeLinear", "DequantizeLinear", "Mul", "Add", "QuantizeLinear",
     ]  # fmt: skip
-    # Of two directly behind each other ONNX Runtime makes a QLinearAdd.
+    # ONNX Runtime fuses two consecutive ones into a QLinearAdd.
     by_name = {node.output[0]: node for node in onnx_model.graph.node}
     (total,) = (node for node in onnx_model.graph.node if node.op_type == "Add")
     assert {by_name[name].op_type for name in total.input} == {"DequantizeLinear", "Mul"}
@@ -183,14 +183,14 @@ def test_tables_with_other_entries_or_functions_stay_tables() -> None:
 
 def test_functions_with_ambiguous_rounding_have_no_float_form() -> None:
     x = TensorType((1,), DType.I8, float(np.float32(0.25)))
-    # So small a step that what a sigmoid may be off is more than a level.
+    # The step is so small that the sigmoid error exceeds it.
     y = TensorType((1,), DType.I8, 1e-8)
     table = np.clip(np.rint(Silu().evaluate(np.arange(-128, 128) * 0.25) / 1e-8), -128, 127)
     assert find_function_scales(Silu(), x, y, tuple(int(n) for n in table)) is None
 
 
 def test_real_values_of_scale_1_are_not_taken_for_quantized_values() -> None:
-    """Not taken for levels, which functions read by a DequantizeLinear at scale 1."""
+    """Functions read quantized values by a DequantizeLinear at scale 1."""
     x = create_quantized_type((3, 4, 4), 1.0, True)
     chain = (
         make_node("r", Dequantize(), ("x0",), (x,)),

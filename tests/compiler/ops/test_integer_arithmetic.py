@@ -19,14 +19,14 @@ signed = st.booleans()
 
 
 def round_to_float32(x: Fraction) -> Fraction:
-    """Return the float32 nearest to a number, ties to the even one."""
+    """Return the float32 nearest to a number, with ties to even."""
     if x == 0:
         return x
     size = abs(x)
     exponent = size.numerator.bit_length() - size.denominator.bit_length()
     exponent -= Fraction(2) ** exponent > size
     step = Fraction(2) ** (max(exponent, -126) - 23)
-    return round(x / step) * step  # Python rounds a fraction's ties to even
+    return round(x / step) * step  # Python rounds ties of fractions to even
 
 
 def requantize(total: int, factor: float, low: int, high: int) -> int:
@@ -97,7 +97,7 @@ def test_convolution_sums_equal_those_of_loops(
 @pytest.mark.parametrize("weight", [127, -127])
 def test_the_largest_sums_are_exact(depth: int, level: int, kind: type, weight: int) -> None:
     x = np.full((1, depth, 1, 1), level, kind)
-    x[0, -1] = 1  # so that the sum is odd, and does not survive a rounding
+    x[0, -1] = 1  # the sum is odd, so that rounding would change it
     w = np.full((1, depth, 1, 1), weight, np.int8)
     got = integer_arithmetic.compute_convolution(x, w, (1, 1), (1, 1), 1)
     assert got.item() == ((depth - 1) * level + 1) * weight
@@ -146,7 +146,7 @@ def test_a_sum_is_within_its_error_bound(
     for index in np.ndindex(got.shape):
         real = sum(int(x[index]) * r for x, r in zip(xs, ratios, strict=True))
         clamped = min(max(real, op.low), op.high)
-        # Half a level, half a unit of each multiplier, and the float32 quotient of the scales.
+        # Half a step, half a unit of each multiplier, and the float32 quotient of the scales.
         off = sum(
             abs(int(x[index])) * (Fraction(1, 1 << (shift + 1)) + r / 2**24)
             for x, r in zip(xs, ratios, strict=True)

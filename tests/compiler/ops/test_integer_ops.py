@@ -1,4 +1,4 @@
-"""Every operation on 8-bit integers: what it is defined to give is what ONNX Runtime gives."""
+"""Every op on 8-bit integers: ONNX Runtime gives the defined values."""
 
 from dataclasses import dataclass, replace
 from zlib import crc32
@@ -48,7 +48,7 @@ OPSETS = (13, 15, 17, 19, MAX_OPSET)
 
 @dataclass(frozen=True)
 class Case:
-    """An operation and the types of its inputs."""
+    """An op and the types of its inputs."""
 
     op: Op
     types: tuple[TensorType, ...]
@@ -63,7 +63,7 @@ def get_bounds(signed: bool) -> tuple[bool, int, int]:
 
 
 def vary_signs(**cases) -> dict[str, Case]:
-    """Return each case for all mixes of unsigned (u) and signed (s) input and output."""
+    """Return each case for all combinations of unsigned (u) and signed (s) input and output."""
     return {
         f"{name}-{'us'[x]}{'us'[y]}": make(bool(x), bool(y))
         for name, make in cases.items()
@@ -89,7 +89,7 @@ def create_pool(case: str, x: bool, y: bool) -> Case:
 def create_join(
     op: type[QAdd | QMul], signs: str, *shapes: Shape, scale: float = 0.05, **clamp
 ) -> Case:
-    """Return a join; `signs` holds a letter an input and one for the output."""
+    """Return a join. `signs` has one letter per input and one for the output."""
     *xs, y = (letter == "s" for letter in signs)
     kinds = tuple(
         create_quantized_type(s, 0.011 * 1.7**i, x)
@@ -181,7 +181,7 @@ BY_OPSET = {f"opset {opset}": opset for opset in OPSETS}
 
 
 def build_model(case: Case) -> Model:
-    """Return the graph of one operation with random weights: inputs `x0`..., output `y`."""
+    """Return the graph of one op with random weights: inputs `x0`..., output `y`."""
     sources = tuple(Input(f"x{i}", kind) for i, kind in enumerate(case.types))
     node = make_node("op", case.op, tuple(s.name for s in sources), case.types)
     assert node is not None
@@ -269,7 +269,7 @@ def test_files_are_valid_and_onnx_infers_the_same_types(case: Case, opset: int) 
 
 
 LACKING = (Table, Dequantize)
-"""What ONNX's own evaluator has no operators for, or not for so many entries."""
+"""Cases that the ONNX reference evaluator does not support, or not for so many entries."""
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # its max pool pads integers with NaN
@@ -278,7 +278,7 @@ def test_the_onnx_reference_evaluator_matches(case: Case) -> None:
     program = build_model(case)
     xs = create_inputs(case, 1)
     feeds = {f"x{i}": to_onnx_values(x) for i, x in enumerate(xs)}
-    # At the newest opset: it has no DequantizeLinear of the older ones.
+    # At the newest opset: it lacks the DequantizeLinear of older ones.
     (got,) = ReferenceEvaluator(lower(program, MAX_OPSET)).run(None, feeds)
     np.testing.assert_array_equal(got, to_onnx_values(compute_expected(case, program, xs)))
 
@@ -308,7 +308,7 @@ def test_older_opsets_are_refused(opset: int) -> None:
 def test_ties_of_a_global_mean_are_rounded_as_defined(
     signed: bool,
 ) -> None:
-    """The scales make many sums halves of a level, but for the last bit of the factor."""
+    """The scales make many sums ties except for the last bit of the factor."""
     random = np.random.default_rng(int(signed))
     for _ in range(25):
         size = tuple(int(n) for n in random.integers(1, 12, 2))

@@ -70,7 +70,7 @@ def test_values_with_other_readers_stay_quantized():
 def test_sums_that_may_be_inexact_stay_quantized():
     graph = build_classifier(2, 700).build()
     weights = dict(sample_weights(graph))
-    weights["fc.weight"] = np.full((2, 700), 0.1, np.float32)  # all of them become 127
+    weights["fc.weight"] = np.full((2, 700), 0.1, np.float32)  # all weights become 127
     int8_program = build_program(lower_for_int8(graph, weights))
     assert [*get_layer_types(int8_program).values()] == [QConv, QConv]
 

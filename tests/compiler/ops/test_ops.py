@@ -1,4 +1,4 @@
-"""Every op case: what the op infers, torch computes, ONNX declares and ONNX Runtime computes."""
+"""Every op case: inferred shapes and computed values agree between the op, torch and ONNX."""
 
 import numpy as np
 import onnx
@@ -98,7 +98,7 @@ def test_onnx_infers_the_same_shapes(case: Case, form: tuple[int, int | None]) -
     batch_dim, *other_dims = inferred.graph.output[0].type.tensor_type.shape.dim
     assert tuple(d.dim_value for d in other_dims) == model.graph.nodes[-1].type.shape
     assert batch_dim.dim_value == (batch or 0)
-    if all(n.op_type != "Resize" for n in lowered.graph.node):  # its inference forgets the name
+    if all(n.op_type != "Resize" for n in lowered.graph.node):  # shape inference drops the name
         assert batch_dim.dim_param == ("" if batch else "N")
 
 
@@ -107,7 +107,7 @@ def test_gradients_reach_every_weight_and_input(case: Case) -> None:
     model = build_op_model(case)
     network = create_module(model.graph, model.weights).train()
     inputs = [torch.from_numpy(x).requires_grad_() for x in sample_inputs(model)]
-    # Batch norm refuses a batch of one value per channel; two images of one pixel are enough.
+    # Batch norm refuses a batch of one value per channel. Two images of one pixel suffice.
     network(*inputs)["y"].square().sum().backward()
     for tensor in (*network.parameters(), *inputs):
         assert tensor.grad is not None

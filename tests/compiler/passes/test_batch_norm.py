@@ -1,4 +1,4 @@
-"""Batch norms become part of the layer before them, or a scale and shift."""
+"""Batch norms are folded into the layer before them, or become scale and shift."""
 
 from dataclasses import replace
 

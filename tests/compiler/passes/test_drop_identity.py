@@ -1,4 +1,4 @@
-"""Removing what does nothing at inference."""
+"""Removal of ops that do nothing at inference."""
 
 import numpy as np
 import pytest

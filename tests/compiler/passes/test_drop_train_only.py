@@ -1,4 +1,4 @@
-"""Leaving out what only training needs."""
+"""Removal of training-only parts."""
 
 import pytest
 

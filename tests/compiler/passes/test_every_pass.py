@@ -1,4 +1,4 @@
-"""Each pass by itself, and all in any order, over every operation and random graphs."""
+"""Each pass alone, and all in any order, on every op and on random graphs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 def convert_to_image_input(graph: Graph) -> Graph:
-    """The same graph with an image as its input, if it has three channels."""
+    """Return the graph with an image as input, if it has three channels."""
     (source,) = graph.inputs
     if len(source.type.shape) != 3 or source.type.shape[0] != 3:
         return graph
@@ -41,7 +41,7 @@ def test_passes_keep_the_outputs_of_every_op(case: Case) -> None:
 
 LARGE = ("densenet121", "inception_v3", "vgg16_bn_gap")
 LONGEST = ("resnet34", "vgg11")
-"""Made of the same layers as resnet18 and vgg16_bn_gap."""
+"""Networks with the same layers as resnet18 and vgg16_bn_gap."""
 MARKS = {
     **dict.fromkeys(LARGE, pytest.mark.slow),
     **dict.fromkeys(LONGEST, pytest.mark.nightly),

@@ -1,4 +1,4 @@
-"""Scales and borders become part of the layers around them."""
+"""Scales and pads are folded into neighboring layers."""
 
 import pytest
 from passes_nets import list_op_names, make_chain, make_model, run_passes

@@ -1,4 +1,4 @@
-"""Clamps that clamp nothing go, and others stand where they cost least."""
+"""Redundant clamps are removed, and others move to the cheapest position."""
 
 import pytest
 from passes_nets import make_chain, make_model, run_passes
@@ -33,7 +33,7 @@ from tcc.testing.nets import NetBuilder
 
 
 @pytest.mark.parametrize(
-    ("ops", "left"),
+    ("ops", "expected"),
     [
         ((Relu(), Relu()), ["relu"]),
         ((Relu6(), Relu6()), ["relu6"]),
@@ -63,8 +63,8 @@ from tcc.testing.nets import NetBuilder
         ((Pad(1), Relu()), ["pad", "relu"]),
     ],
 )  # fmt: skip
-def test_clamps_of_values_in_range_are_removed(ops: tuple[Op, ...], left: list[str]) -> None:
-    assert run_passes(make_chain(*ops), fuse_clamps) == left
+def test_clamps_of_values_in_range_are_removed(ops: tuple[Op, ...], expected: list[str]) -> None:
+    assert run_passes(make_chain(*ops), fuse_clamps) == expected
 
 
 @pytest.mark.parametrize("join", [Add(), Mul(), Concat()])

@@ -1,4 +1,4 @@
-"""The passes together: from what is trained to what a device runs."""
+"""The passes together: from the trained model to the inference model."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Linear, pooling and scales become convolutions, which integers compute exactly."""
+"""Linear layers, pools and scales become convolutions, which are exact in integers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Nodes that are equal, in a row or beside each other become one."""
+"""Equal, consecutive and parallel nodes are merged."""
 
 import numpy as np
 import pytest
@@ -95,9 +95,9 @@ def test_convolutions_in_a_row_are_merged(ops: tuple[Op, ...]) -> None:
 @pytest.mark.parametrize(
     "ops",
     [
-        (Conv(1, (1, 1)), Conv(6, (1, 1))),  # a narrow middle is cheaper
+        (Conv(1, (1, 1)), Conv(6, (1, 1))),  # a narrow middle layer is cheaper
         (DepthwiseConv((3, 3)), Conv(6, (1, 1))),
-        (Conv(7, (1, 1)), Conv(2, (3, 3), padding=1)),  # the border takes no bias
+        (Conv(7, (1, 1)), Conv(2, (3, 3), padding=1)),  # the bias does not apply to the padding
         (Conv(4, (3, 3)), Conv(2, (3, 3))),
         (Conv(4, (1, 1), groups=2), Conv(2, (1, 1))),
         (Conv(4, (1, 1), (2, 2)), Conv(2, (3, 3))),
@@ -152,7 +152,7 @@ def test_convolutions_with_other_strides_stay_separate() -> None:
 
 
 def build_sum(*branches: tuple[Op, ...], shape: tuple[int, int, int] = (6, 9, 9)) -> Model:
-    """Return the sum of chains on one value; an empty chain is the value itself."""
+    """Return the sum of chains on one value. An empty chain is the value itself."""
     add, branch_outputs = NetBuilder(*shape), []
     start = add("start", Relu(), "image")
     for i, branch in enumerate(branches):
@@ -197,11 +197,11 @@ def test_branches_of_a_sum_are_merged(branches: tuple[tuple[Op, ...], ...]) -> N
     "branches",
     [
         ((Conv(6, (3, 3), padding=1), Relu()), (Conv(6, (1, 1)),)),
-        ((Conv(6, (1, 3), padding=(0, 1)),), (Conv(6, (3, 1), padding=(1, 0)),)),  # 9 taps for 6
-        ((DepthwiseConv((3, 3), padding=1),), (Conv(6, (1, 1)),)),  # 9 * 6 for 9 + 6
+        ((Conv(6, (1, 3), padding=(0, 1)),), (Conv(6, (3, 1), padding=(1, 0)),)),  # 9 taps
+        ((DepthwiseConv((3, 3), padding=1),), (Conv(6, (1, 1)),)),  # 9 * 6 instead of 9 + 6
         ((Conv(6, (3, 3), padding=2, dilation=(2, 2)),), (Conv(6, (2, 2), padding=(0, 0, 1, 1)),)),
         ((BatchNorm(),), ()),
-        ((Conv(6, (1, 1)),), (GlobalAvgPool(), Conv(6, (1, 1)))),  # one number for all pixels
+        ((Conv(6, (1, 1)),), (GlobalAvgPool(), Conv(6, (1, 1)))),  # one value for all pixels
     ],
 )  # fmt: skip
 def test_branches_without_an_enclosing_window_stay(branches: tuple[tuple[Op, ...], ...]) -> None:
@@ -244,7 +244,7 @@ def test_a_branch_summed_twice_counts_twice() -> None:
 
 
 def create_random_sum(stream: np.random.Generator) -> Model:
-    """Return a sum of a convolution and of others whose windows lie within its own."""
+    """Return a sum of a convolution and others with windows inside its window."""
     tall, broad, top_pad, left_pad, groups = (
         int(n) for n in stream.integers((1, 1, 0, 0, 1), (6, 6, 3, 3, 4))
     )
@@ -254,7 +254,7 @@ def create_random_sum(stream: np.random.Generator) -> Model:
     )
     add, branch_outputs = NetBuilder(6, 8, 9), []
     for i in range(int(stream.integers(2, 5))):
-        # One tap, or two with a gap, of the first's; where a border would be below 0 there is none.
+        # One tap of the first convolution, or two with a gap. Negative padding is skipped.
         row, column = (
             int(stream.integers(0, min(side, pad + 1)))
             for side, pad in ((tall, top_pad), (broad, left_pad))

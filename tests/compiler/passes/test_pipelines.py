@@ -1,4 +1,4 @@
-"""Pipelines as text, and what each pass says of itself."""
+"""Pipelines as text, and descriptions of passes."""
 
 import pytest
 

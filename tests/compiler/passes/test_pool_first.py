@@ -1,4 +1,4 @@
-"""Pooling moves before 1x1 convolutions."""
+"""Pools move before 1x1 convolutions."""
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ def test_commuting_pools_are_moved(conv: Conv, pool: Op) -> None:
 @pytest.mark.parametrize(
     "ops",
     [
-        (Conv(9, (1, 1)), AvgPool((3, 3), (2, 2), 1)),  # the border takes no bias
+        (Conv(9, (1, 1)), AvgPool((3, 3), (2, 2), 1)),  # the bias does not apply to the padding
         (Conv(9, (1, 1)), MaxPool((2, 2))),
         (Conv(9, (1, 1)), Relu(), AvgPool((2, 2))),
         (Conv(9, (1, 1), padding=1), AvgPool((2, 2))),

@@ -1,4 +1,4 @@
-"""An image comes in as grey levels, which the network normalises."""
+"""The input becomes grey levels. The network normalizes them."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def build_model(pre: Preprocess, *ops: Op, outputs: tuple[Output, ...] = ()) -> 
 
 
 def check(original: Model) -> Model:
-    """Run the pass, and hold its outputs against the network's for the same pixels."""
+    """Run the pass and compare its outputs with the original network for the same pixels."""
     rewritten = validate.run(original, (raw_input,), seeds=(3, 4))
     (old,), (new,) = original.graph.inputs, rewritten.graph.inputs
     assert new == replace(old, preprocess=replace(old.preprocess, raw=True))
@@ -67,12 +67,12 @@ def test_the_padding_contains_the_mean() -> None:
 @pytest.mark.parametrize(
     ("pre", "conv", "expected"),
     [
-        (WHITE, Conv(4, (3, 3), padding=1), ["pad", "conv"]),  # one level for all channels
+        (WHITE, Conv(4, (3, 3), padding=1), ["pad", "conv"]),  # one value for all channels
         (
             DEFAULT_PREPROCESS,
             Conv(4, (3, 3), padding=1),
             ["conv"],
-        ),  # a mean of 0 is a border of zeros
+        ),  # a mean of 0 gives zero padding
         (IMAGENET, Conv(4, (3, 3)), ["conv"]),
         (Preprocess(mean=(1.5,)), Conv(4, (3, 3), padding=1), ["scale_shift", "conv"]),
         (Preprocess(mean=(-0.5,)), Conv(4, (3, 3)), ["conv"]),

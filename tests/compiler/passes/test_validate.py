@@ -1,4 +1,4 @@
-"""Translation validation: wrong passes are caught, right ones pass."""
+"""Translation validation: wrong passes are caught, correct ones pass."""
 
 from dataclasses import replace
 

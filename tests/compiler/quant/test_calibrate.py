@@ -1,4 +1,4 @@
-"""Calibration as a whole: what has a say in the file, and what has none."""
+"""Complete calibrations: what affects the file and what does not."""
 
 import hashlib
 import shutil
@@ -144,10 +144,10 @@ def test_minmax_uses_all_but_the_held_out_images(tmp_path, monkeypatch):
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
     outcome = calibrate(model, data, KL_COSINE)
     assert outcome.used == MINMAX_NAME
-    fit_images, _ = data.split()  # what is held out is looked at by no choice
+    fit_images, _ = data.split()  # held-out images affect no choice
     boundary_values = find_output_values(
         model.graph
-    )  # their room is an estimate, by the images that were observed
+    )  # their headroom is estimated from the observed images
     ranges = calibrate(model, fit_images, MINMAX).calibration.ranges
     inside = {
         name: tensor_range for name, tensor_range in ranges.items() if name not in boundary_values
@@ -211,7 +211,7 @@ def test_every_method_leaves_headroom_for_unseen_images(tmp_path):
         assert outcome.traces[output.value].threshold == threshold
         assert (expected > threshold).mean() < 1e-3
         exceeded_count += bool((expected > outcome.traces[output.value].high).any())
-    assert exceeded_count  # what was seen would not have been enough
+    assert exceeded_count  # the observed range would not have been enough
 
 
 @methods
@@ -239,7 +239,7 @@ def test_duplicate_images_count_once(method, tmp_path):
     assert replace(twice, data=document.data, notices=document.notices) == document
     assert twice.data.held_out == document.data.held_out
     assert "24 of 36 images have the same pixels as others" in " ".join(twice.notices)
-    # Which images a build judges by: none that another file has taught.
+    # Comparison images of a build: none that is also in the fit set.
     parts, expected_parts = (
         twice.data.split_images(doubled_images),
         document.data.split_images(images),
@@ -248,7 +248,7 @@ def test_duplicate_images_count_once(method, tmp_path):
 
 
 def write_twin(picture, path):
-    """Write the picture in a file of other contents, which comes after its first in a set."""
+    """Write the picture to a file with other bytes, sorted after the first one."""
     original_digest = hashlib.sha256(path.read_bytes()).hexdigest()
     for number in range(100):
         png_text = PngInfo()

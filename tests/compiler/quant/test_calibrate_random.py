@@ -1,4 +1,4 @@
-"""Calibration of random networks with extreme weights, and of every operation."""
+"""Calibration of random networks with extreme weights, and of every op."""
 
 import tempfile
 from pathlib import Path

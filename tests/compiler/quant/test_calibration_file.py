@@ -1,4 +1,4 @@
-"""Calibration files: what is written is what is read, and nothing else is taken."""
+"""Calibration files round-trip, and other files are refused."""
 
 import json
 from dataclasses import replace
@@ -27,14 +27,14 @@ PROVENANCE = calibration_file.Provenance("kl-cosine", "ax620", "drop_train_only"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A ready model, its calibration and the document of it."""
+def calibration_setup(tmp_path_factory):
+    """A lowered model, its calibration and the calibration document."""
     model = make_lowered_model(build_dense(), INT8)
     folder = tmp_path_factory.mktemp("set")
     data = write_tensors(folder, model.graph.inputs[0].type.shape, 8)
     calibrated = calibrate(model, data, KL_COSINE)
     factors = {model.graph.nodes[1].name: np.linspace(0.5, 2, 8, dtype=np.float32)}
-    # The guard may take `minmax`, which has no weights of its own.
+    # The guard may choose `minmax`, which stores no weights.
     rounded = round_nearest(model, calibrated.calibration.ranges)
     full_calibration = replace(
         calibrated.calibration, rounded=rounded, factors=factors, in_float=frozenset({"concat"})
@@ -52,8 +52,8 @@ def assert_refused(code, run, *fragments):
         assert fragment in str(diagnostic)
 
 
-def test_calibration_files_round_trip_exactly(made, tmp_path):
-    model, outcome, document = made
+def test_calibration_files_round_trip_exactly(calibration_setup, tmp_path):
+    model, outcome, document = calibration_setup
     path = tmp_path / "c.json"
     path.write_bytes(encode(document))
     reread = calibration_document.read_document(path)
@@ -82,8 +82,8 @@ def test_calibration_files_round_trip_exactly(made, tmp_path):
     calibration_file.check(reread, NETWORK, WEIGHTS, "c.json")
 
 
-def test_a_calibration_file_records_its_inputs(made):
-    json_document = json.loads(encode(made[2]))
+def test_a_calibration_file_records_its_inputs(calibration_setup):
+    json_document = json.loads(encode(calibration_setup[2]))
     assert json_document["tcc_calibration"] == 3
     assert json_document["data"]["images"] == 8
     assert json_document["data"]["held_out"] == 2
@@ -95,7 +95,7 @@ def test_a_calibration_file_records_its_inputs(made):
 
 
 def change_document(document, *path, to):
-    """The file's bytes with one place changed and a seal that fits."""
+    """Return the bytes of the file with one change and a valid seal."""
     json_document = json.loads(encode(document))
     parent = json_document
     for key in path[:-1]:
@@ -105,8 +105,8 @@ def change_document(document, *path, to):
     return json.dumps(json_document).encode()
 
 
-def test_a_file_of_the_previous_version_is_read_unchanged(made):
-    model, outcome, document = made
+def test_a_file_of_the_previous_version_is_read_unchanged(calibration_setup):
+    model, outcome, document = calibration_setup
     json_document = json_records.encode(document) | {"tcc_calibration": 2}
     for value in json_document["values"].values():
         for new in ("reach", "error", "shown"):
@@ -124,7 +124,7 @@ def test_a_file_of_the_previous_version_is_read_unchanged(made):
 
 
 @pytest.mark.parametrize(
-    ("path", "to", "words"),
+    ("path", "to", "message"),
     [
         (("tcc_calibration",), True, "`tcc_calibration` is true, but this tcc reads 3"),
         (("tcc_calibration",), 9, "`tcc_calibration` is 9, but this tcc reads 3"),
@@ -135,15 +135,18 @@ def test_a_file_of_the_previous_version_is_read_unchanged(made):
         (("method",), None, "method: expected `str`, got `null`"),
     ],
 )
-def test_files_that_are_no_calibration_are_refused(made, path, to, words):
+def test_files_that_are_no_calibration_are_refused(calibration_setup, path, to, message):
     assert_refused(
-        "E0730", lambda: decode(change_document(made[2], *path, to=to), "c.json"), words, "c.json"
+        "E0730",
+        lambda: decode(change_document(calibration_setup[2], *path, to=to), "c.json"),
+        message,
+        "c.json",
     )
 
 
-def test_edited_truncated_and_unrelated_files_are_refused(made, tmp_path):
-    data = encode(made[2])
-    scale = next(iter(made[2].values.values())).scale
+def test_edited_truncated_and_unrelated_files_are_refused(calibration_setup, tmp_path):
+    data = encode(calibration_setup[2])
+    scale = next(iter(calibration_setup[2].values.values())).scale
     edited = data.replace(repr(scale).encode(), repr(scale * 2).encode(), 1)
     assert_refused("E0730", lambda: decode(edited, "c.json"), "does not match its seal")
     for part in (b"", data[:1], data[:100], data[: len(data) // 2]):
@@ -162,8 +165,8 @@ def test_edited_truncated_and_unrelated_files_are_refused(made, tmp_path):
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, 1e-40, 0.1])
-def test_an_invalid_scale_is_refused(made, scale):
-    model, _, document = made
+def test_an_invalid_scale_is_refused(calibration_setup, scale):
+    model, _, document = calibration_setup
     name = model.graph.nodes[-1].name
     decoded = decode(change_document(document, "values", name, "scale", to=scale), "c.json")
     assert_refused(
@@ -173,8 +176,8 @@ def test_an_invalid_scale_is_refused(made, scale):
     )
 
 
-def test_two_scales_in_one_group_are_refused(made):
-    model, _, document = made
+def test_two_scales_in_one_group_are_refused(calibration_setup):
+    model, _, document = calibration_setup
     decoded = decode(change_document(document, "values", "concat", "scale", to=0.5), "c.json")
     assert_refused(
         "E0730",
@@ -184,8 +187,8 @@ def test_two_scales_in_one_group_are_refused(made):
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", "not base64!"])
-def test_tensors_of_another_size_are_refused(made, text):
-    model, _, document = made
+def test_tensors_of_another_size_are_refused(calibration_setup, text):
+    model, _, document = calibration_setup
     name = next(iter(document.rounded))
     decoded = decode(change_document(document, "rounded", name, "weight", to=text), "c.json")
     assert_refused(
@@ -195,15 +198,15 @@ def test_tensors_of_another_size_are_refused(made, text):
     )
 
 
-def test_the_calibration_of_another_graph_is_refused(made):
-    _, _, document = made
+def test_the_calibration_of_another_graph_is_refused(calibration_setup):
+    _, _, document = calibration_setup
     other_model = make_lowered_model(build_gated(), INT8)
     assert_refused(
         "E0733",
         lambda: calibration_file.decode_calibration(document, other_model, "c.json"),
         "it has no scale for `",
     )
-    model = made[0]
+    model = calibration_setup[0]
     with_extra_value = replace(
         document, values={**document.values, "more": document.values["concat"]}
     )
@@ -220,8 +223,8 @@ def test_the_calibration_of_another_graph_is_refused(made):
     )
 
 
-def test_another_spec_and_other_weights_are_refused(made):
-    document = made[2]
+def test_another_spec_and_other_weights_are_refused(calibration_setup):
+    document = calibration_setup[2]
     another = replace(NETWORK, spec="2" * 64, params={"classes": "6"})
     assert_refused(
         "E0731", lambda: calibration_file.check(document, another, WEIGHTS, "c.json"),
@@ -242,11 +245,11 @@ def test_another_spec_and_other_weights_are_refused(made):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(place=st.integers(0, 10**9), byte=st.integers(0, 255))
-def test_a_changed_byte_gives_a_located_error_or_no_change(made, place, byte):
-    data = bytearray(encode(made[2]))
-    place %= len(data)
-    data[place] = byte
+@given(offset=st.integers(0, 10**9), byte=st.integers(0, 255))
+def test_a_changed_byte_gives_a_located_error_or_no_change(calibration_setup, offset, byte):
+    data = bytearray(encode(calibration_setup[2]))
+    offset %= len(data)
+    data[offset] = byte
     try:
         decoded = decode(bytes(data), "c.json")
     except UserError as error:
@@ -255,5 +258,5 @@ def test_a_changed_byte_gives_a_located_error_or_no_change(made, place, byte):
         assert files == {"c.json"}
     else:
         assert json_records.encode(decoded) == json_records.encode(
-            decode(encode(made[2]), "c.json")
+            decode(encode(calibration_setup[2]), "c.json")
         )

@@ -1,4 +1,4 @@
-"""Sets of images that say little, and what is said of them."""
+"""Warnings about datasets with little variety."""
 
 from dataclasses import replace
 
@@ -59,7 +59,7 @@ def test_images_are_compared_by_pixels(tmp_path):
 def test_duplicate_images_are_reported(tmp_path):
     data = write_folder(tmp_path, {f"{i}.png": create_pixels(i) for i in range(5)})
     assert measure_variety(build_model(), data).repeats == ()
-    # A copy of a file is no other content.
+    # A copied file has the same content.
     data = write_folder(
         tmp_path, {"again.png": create_pixels(0), "once more.bmp": create_pixels(1)}
     )
@@ -98,14 +98,14 @@ def test_a_dataset_of_one_class_is_reported(tmp_path):
     assert measure_variety(build_model(labels=()), data).only_class is None
     assert (
         measure_variety(build_model(labels=("x", "y")), data).only_class is None
-    )  # other names: nothing is known
+    )  # other folder names: classes are unknown
 
 
 SMALL, WIDE, LARGE = (4, 4), (8, 16), (40, 40)
 
 
 @pytest.mark.parametrize(
-    ("contract", "sides", "said"),
+    ("contract", "sides", "message_parts"),
     [
         (PixelResize((8, 8)), [(8, 8), (10, 9)], ()),
         (
@@ -124,7 +124,7 @@ SMALL, WIDE, LARGE = (4, 4), (8, 16), (40, 40)
         (None, [LARGE], ("the network only reads the centre of 1 of 1 images (40 x 40)",)),
     ],
 )
-def test_image_sizes_far_from_the_input_size_are_reported(contract, sides, said, tmp_path):
+def test_image_sizes_far_from_the_input_size_are_reported(contract, sides, message_parts, tmp_path):
     for number, size in enumerate(sides):
         image = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
         Image.fromarray(image).save(tmp_path / f"{number}.png")
@@ -134,8 +134,8 @@ def test_image_sizes_far_from_the_input_size_are_reported(contract, sides, said,
     add("gap", GlobalAvgPool())
     size_report = collect_sizes(read_dataset(tmp_path), add.inputs[0])
     notices = list(size_report.collect_notices())
-    assert len(notices) == len(said)
-    for notice, part in zip(notices, said, strict=True):
+    assert len(notices) == len(message_parts)
+    for notice, part in zip(notices, message_parts, strict=True):
         assert part in notice
 
 

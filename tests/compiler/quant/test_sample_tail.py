@@ -1,4 +1,4 @@
-"""How far numbers reach of which an image has one."""
+"""Estimated range of values that occur once per image."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ UNSEEN = 10_000
 
 
 def create_bimodal_logits(random: np.random.Generator, count: int, channels: int = 1) -> np.ndarray:
-    """Logits of a class that a third of the images have: two heaps far from each other."""
+    """Return logits of a class that a third of the images have: two distant modes."""
     is_in_class = random.random((count, channels)) < 1 / 3
     return np.where(
         is_in_class,
@@ -38,7 +38,7 @@ def test_bimodal_logits_use_most_quantized_values_and_hardly_clip(count):
     ]
     exceeded = [float((unseen > level).mean()) for level in levels]
     assert np.mean(exceeded) < 1 / 1000
-    # Of 127 levels, what any image needs uses more than 80 on the median.
+    # On the median, images use more than 80 of 127 quantized values.
     assert 7.5 / np.median(levels) > 80 / 127
 
 
@@ -47,7 +47,7 @@ def test_a_heavier_tail_extends_the_range():
     flat, steep = random.uniform(0, 1, (512, 500)), random.exponential(1, (512, 500))
     level = np.median(estimate_tail_level(steep, UNSEEN))
     assert level == pytest.approx(np.log(UNSEEN), rel=0.05)
-    # Bounded numbers have no such tail, but an exponential one is all that is known of them.
+    # Bounded values have no such tail, but an exponential one is the only estimate.
     assert 1.5 < np.median(estimate_tail_level(flat, UNSEEN)) < 2
 
 
@@ -70,7 +70,7 @@ def test_few_images_get_the_default_headroom():
 
 
 def test_a_rare_class_is_no_tail():
-    # One channel alone would be taken for a heap and a tail of eight times its length.
+    # A single channel would look like a mode with a tail of eight times its length.
     random = np.random.default_rng(2)
     logits = random.normal(-1, 0.3, (64, 10))
     logits[np.arange(64), random.integers(0, 10, 64)] = random.normal(6, 0.4, 64)
@@ -96,7 +96,7 @@ def test_output_ranges_follow_their_tails(tmp_path):
     assert output_range.scale * 127 == pytest.approx(
         float(estimate_tail_level(tops, UNSEEN)[0]), rel=1e-6
     )
-    # Nor does equalising leave channels more than any of them is expected to need.
+    # Equalization does not give channels more than any of them is expected to need.
     tail = estimate_tail_level(
         np.maximum(tensor_statistics.highs, 0).max(axis=1, keepdims=True), UNSEEN
     )

@@ -1,4 +1,4 @@
-"""How far values reach in images that were not seen."""
+"""Estimated range of values in unseen images."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_return_levels_of_known_distributions(count):
     true = 2.0 + 0.25 * np.log(RETURN_PERIOD)
     levels = estimate_return_level(samples, GUMBEL)
     assert np.median(levels) == pytest.approx(true, rel=0.1)
-    # Of bounded numbers the shape is another, and so is the level.
+    # Bounded values have another shape parameter, and so another level.
     even = random.uniform(0, 1, (count, 4000)).max(axis=1, keepdims=True) * np.ones((1, 2))
     assert (estimate_return_level(even, -0.3) < estimate_return_level(even, GUMBEL)).all()
 
@@ -59,7 +59,7 @@ def test_estimates_are_between_the_observed_maximum_and_the_bounds():
     assert (estimate_return_level(samples, -0.3) >= 9.0).all()
     assert (
         estimate_return_level(samples, GUMBEL, bound=6.0) == 9.0
-    ).all()  # what was seen counts more
+    ).all()  # observed values count more
     assert (estimate_return_level(samples[:63], GUMBEL, bound=1.005) <= 1.005).all()
     assert not estimate_return_level(np.zeros((8, 3)), GUMBEL).any()
 
@@ -70,7 +70,7 @@ def test_few_images_get_the_default_headroom():
         float(estimate_return_level(np.ones((count, 1)))[0]) for count in (1, 2, 4, 16, 64, 512)
     ]
     assert headrooms == sorted(headrooms, reverse=True)
-    assert headrooms[-1] < 1.02  # that many equal images say that there is no spread
+    assert headrooms[-1] < 1.02  # so many equal images show that there is no spread
 
 
 def test_relative_error_of_an_estimate():

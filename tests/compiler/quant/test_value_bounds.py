@@ -1,4 +1,4 @@
-"""What values can hold whatever the image."""
+"""Bounds of values for any image."""
 
 from dataclasses import replace
 from math import inf

@@ -1,4 +1,4 @@
-"""Figures of evaluation against definitions, hand counts, and scikit-learn and scipy where here."""
+"""Evaluation figures against definitions, manual counts, scikit-learn and scipy if installed."""
 
 from math import comb, inf, log
 
@@ -114,34 +114,34 @@ class TestLogOdds:
 
 
 class TestIntervals:
-    # Clopper and Pearson's, as tables have them
+    # Clopper-Pearson intervals from tables
     @pytest.mark.parametrize(
-        ("part", "whole", "low", "high"),
+        ("count", "total", "low", "high"),
         [(5, 8, 0.2449, 0.9148), (0, 10, 0, 0.3085), (10, 10, 0.6915, 1), (81, 263, 0.2527, 0.3676),
          (1, 1, 0.025, 1)],
     )  # fmt: skip
-    def test_interval_of_a_share(self, part, whole, low, high):
-        interval = compute_share_interval(part, whole)
+    def test_interval_of_a_share(self, count, total, low, high):
+        interval = compute_share_interval(count, total)
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=6e-5)
 
     @given(st.integers(1, 60), st.data())
-    def test_interval_of_a_share_is_exact(self, whole, data):
-        part = data.draw(st.integers(0, whole))
-        interval = compute_share_interval(part, whole)
+    def test_interval_of_a_share_is_exact(self, total, data):
+        count = data.draw(st.integers(0, total))
+        interval = compute_share_interval(count, total)
 
         def at_most(k, p):
-            return sum(comb(whole, i) * p**i * (1 - p) ** (whole - i) for i in range(k + 1))
+            return sum(comb(total, i) * p**i * (1 - p) ** (total - i) for i in range(k + 1))
 
-        assert part == whole or at_most(part, interval.high) == pytest.approx(0.025, rel=1e-6)
-        assert part == 0 or 1 - at_most(part - 1, interval.low) == pytest.approx(0.025, rel=1e-6)
+        assert count == total or at_most(count, interval.high) == pytest.approx(0.025, rel=1e-6)
+        assert count == 0 or 1 - at_most(count - 1, interval.low) == pytest.approx(0.025, rel=1e-6)
 
-    @pytest.mark.parametrize("part", [1, 317, 99_999, 500_000, 999_999])
-    def test_interval_of_a_share_of_many_images(self, part):
+    @pytest.mark.parametrize("count", [1, 317, 99_999, 500_000, 999_999])
+    def test_interval_of_a_share_of_many_images(self, count):
         beta = pytest.importorskip("scipy.stats").beta
-        interval = compute_share_interval(part, 1_000_000)
+        interval = compute_share_interval(count, 1_000_000)
         expected = (
-            beta.ppf(0.025, part, 1_000_001 - part),
-            beta.ppf(0.975, part + 1, 1_000_000 - part),
+            beta.ppf(0.025, count, 1_000_001 - count),
+            beta.ppf(0.975, count + 1, 1_000_000 - count),
         )
         assert (interval.low, interval.high) == pytest.approx(expected, rel=1e-7)
 
@@ -200,16 +200,16 @@ class TestMcNemar:
         a = np.repeat([True, False, True], (first_only, second_only, both))
         return a, np.repeat([False, True, True], (first_only, second_only, both))
 
-    # hand counts: p is 2 * (1 + 12 + 66) / 2^12 for 10 against 2
+    # counted manually: p is 2 * (1 + 12 + 66) / 2^12 for 10 against 2
     @pytest.mark.parametrize(
-        ("first", "second", "p"),
+        ("first_correct", "second_correct", "p"),
         [(10, 2, 2 * 79 / 4096), (2, 10, 2 * 79 / 4096), (0, 0, 1), (3, 3, 1), (5, 0, 2 / 32)],
     )
-    def test_small_counts_are_exact(self, first, second, p):
-        comparison = compute_mcnemar(*self.create_predictions(first, second))
+    def test_small_counts_are_exact(self, first_correct, second_correct, p):
+        comparison = compute_mcnemar(*self.create_predictions(first_correct, second_correct))
         assert (comparison.first_only, comparison.second_only, comparison.exact) == (
-            first,
-            second,
+            first_correct,
+            second_correct,
             True,
         )
         assert comparison.p == p
@@ -227,7 +227,7 @@ class TestMcNemar:
 
 class TestFit:
     def test_temperature_of_a_worked_example(self):
-        # three of four alike images are of the class: the likeliest p is 3/4, so z / T = log 3
+        # three of four equal images have the class: the likeliest p is 3/4, so z / T = log 3
         raw = np.tile([2.0, 0.0], (4, 1))
         labels = np.eye(2, dtype=bool)[[0, 0, 0, 1]]
         temperature = decision_rule.fit_temperature("softmax", raw, labels)

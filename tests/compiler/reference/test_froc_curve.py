@@ -1,4 +1,4 @@
-"""The free-response ROC curve: cases worked by hand, and all others against the definition."""
+"""The free-response ROC curve: worked examples, and all others against the definition."""
 
 from fractions import Fraction
 
@@ -18,22 +18,22 @@ def create_slide(lesions, false, counts=True):
 
 
 def test_a_worked_example():
-    """Four lesions on two slides. From the likeliest on, with false positives a slide R:
+    """Four lesions on two slides, from the likeliest on, with false positives per slide R.
 
-    0.9 a lesion: S 1/4, R 0; 0.8 a false one: 1/4, 1/2; 0.7 a lesion and a false one at once: 1/2,
-    1; 0.6 a false one: 1/2, 3/2; 0.5 a lesion: 3/4, 3/2. The fourth is never found.
+    0.9 is a lesion: S 1/4, R 0. 0.8 is false: 1/4, 1/2. 0.7 is a lesion and a false one at once:
+    1/2, 1. 0.6 is false: 1/2, 3/2. 0.5 is a lesion: 3/4, 3/2. The fourth is never found.
     """
     froc = froc_curve.compute_froc(
         [create_slide([0.9, 0.5], [0.8, 0.7]), create_slide([0.7, NONE], [0.6])]
     )
-    # At 1/4 there is no point: the curve is flat there. At 2 and beyond nothing more is detected.
+    # There is no point at 1/4: the curve is flat there. Beyond 2 nothing more is detected.
     assert froc.sensitivities == (0.25, 0.25, 0.5, 0.75, 0.75, 0.75)
     assert froc.score == pytest.approx(3.25 / 6)
 
 
 def test_between_two_points_the_curve_is_straight():
     froc = froc_curve.compute_froc([create_slide([0.9, 0.1], [0.1])])
-    # From (0, 1/2) to (1, 1): what is equally likely comes at once.
+    # From (0, 1/2) to (1, 1): equally likely findings come together.
     assert froc.sensitivities == (0.625, 0.75, 1, 1, 1, 1)
 
 
@@ -61,14 +61,14 @@ def test_the_interval_resamples_slides():
     assert froc_curve.compute_froc(equal_slides).bounds is None
     mixed = [create_slide([0.9], []), create_slide([NONE], [])] * 10
     bounds = froc_curve.compute_froc(mixed).bounds
-    # Of 20 slides of which half are found the share is within about 1.96 sqrt(1/80) of 1/2.
+    # With half of 20 slides found, the share is within about 1.96 sqrt(1/80) of 1/2.
     assert bounds.low == pytest.approx(0.5 - 0.219, abs=0.05)
     assert bounds.high == pytest.approx(0.5 + 0.219, abs=0.05)
     assert froc_curve.compute_froc(mixed, 1) == froc_curve.compute_froc(mixed, 1)
 
 
 def compute_froc(slides):
-    """The definition, point by point, in fractions."""
+    """Compute the definition point by point, in fractions."""
     lesions = [p for case in slides for p in case.lesions]
     false = [p for case in slides if case.counts for p in case.false]
     slide_count = sum(case.counts for case in slides)

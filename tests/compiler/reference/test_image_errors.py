@@ -1,4 +1,4 @@
-"""How far the outputs of each image are off, and what is expected of more."""
+"""Output errors of each image, and the expected loss of more images."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_changed_decisions_are_weighted_by_margin(model, units):
     actual[0, 0], actual[1, 0] = -0.01, -0.01  # both change: one near a tie, one far from it
     errors = compute_shares(model, values, actual)
     equal_margins = values.copy()
-    equal_margins[1, 0] += 3.01  # as far off, and nothing changes
+    equal_margins[1, 0] += 3.01  # the same error without a changed decision
     assert errors[1] > 20 * errors[0]
     assert errors[1] > 1.3 * compute_shares(model, values, equal_margins)[1]
 
@@ -91,7 +91,7 @@ def test_equal_images_give_finite_numbers():
 
 
 def estimate_and_measure(kind, judge_count, draw, *, tail=0.8, **options):
-    """What some images say of a program, and what the others lose: a few as much as all others."""
+    """Return the loss estimate from some images, and the losses of all other images."""
     values, random = create_values(seed=draw), np.random.default_rng(draw)
     model = build_model("softmax" if kind == "classes" else "none", kind=kind)
     scale = 0.01 * np.exp(random.normal(0, tail, (IMAGES, 1)))
@@ -115,10 +115,10 @@ def estimate_and_measure(kind, judge_count, draw, *, tail=0.8, **options):
     ],
 )
 def test_the_interval_contains_the_mean_of_other_images(kind, clipped, judges, width, tail):
-    """Of many draws, with a long tail of losses; the fewer judge, the wider it is.
+    """Over many trials with a long loss tail. Fewer held-out images give a wider interval.
 
-    Of classes, images whose logits are near zero lose many times what others do: as where ranges
-    clip.
+    For classes, images with logits near zero lose many times as much as others, as with clipped
+    ranges.
     """
     count_inside, widths = 0, []
     for draw in range(40):
@@ -135,14 +135,14 @@ def test_the_interval_contains_the_mean_of_other_images(kind, clipped, judges, w
 @pytest.mark.parametrize("judges", [16, 64])
 @pytest.mark.parametrize("tail", [0.8, 1.2])
 def test_at_most_one_percent_of_images_exceed_the_worst_loss(judges, tail):
-    """In 95 % of the draws, few images or many: the limit is no guess of the middle."""
+    """In 95 % of the trials, for few and many images: the limit is no median estimate."""
     count_inside, ratios = 0, []
     for draw in range(100):
         expected_loss, actual_losses = estimate_and_measure("regression", judges, draw, tail=tail)
         count_inside += (actual_losses > expected_loss.worst).mean() <= 0.01
         ratios.append(expected_loss.worst / np.quantile(actual_losses, 0.99))
     assert count_inside >= 95
-    assert np.median(ratios) < (100 if judges < 64 else 8)  # a limit without end says nothing
+    assert np.median(ratios) < (100 if judges < 64 else 8)  # an infinite limit is useless
 
 
 def test_clipping_ranges_widen_the_interval():
@@ -157,7 +157,7 @@ def test_clipping_ranges_widen_the_interval():
 
 @pytest.mark.parametrize("odd", [30, 1000])
 def test_one_outlier_does_not_dominate_the_interval(odd):
-    """It may be the only one of its kind, or the first of many: both are within."""
+    """It may be the only one of its kind or the first of many: the interval covers both."""
     values = create_values()[:64]
     error = 0.01 * np.random.default_rng(1).normal(size=values.shape)
     model = build_model("none", kind="regression")
@@ -189,7 +189,7 @@ def test_images_without_loss_keep_the_interval_bounded(still):
 
 
 def test_equal_losses_leave_uncertainty():
-    """Rare ones, which lose the most, may not be among them; with more images that is unlikely."""
+    """Rare images with the largest loss may be missing. This is unlikely with more images."""
     values = create_values()
     actual = (values * 1.01 + [0.01, 0, 0]).astype(np.float32)
     model = build_model("none", kind="regression")

@@ -1,4 +1,4 @@
-"""Whole integer programs: the reference executor gives what ONNX Runtime gives, to the bit."""
+"""Complete integer programs: the reference executor equals ONNX Runtime bit for bit."""
 
 from pathlib import Path
 
@@ -55,10 +55,10 @@ def test_outputs_are_close_to_the_float_network(graph: Graph) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "word"), [("sse2 avx2", "unsigned_qconv"), ("sse2 avx2 avx512_vnni", "qconv")]
+    ("flags", "op_name"), [("sse2 avx2", "unsigned_qconv"), ("sse2 avx2 avx512_vnni", "qconv")]
 )
 def test_onnx_runtime_is_not_affected_by_saturating_products(
-    monkeypatch, tmp_path, flags, word
+    monkeypatch, tmp_path, flags, op_name
 ) -> None:
     program = build_int8_model(build_dense(), sample_weights(build_dense()))
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}")
@@ -69,9 +69,9 @@ def test_onnx_runtime_is_not_affected_by_saturating_products(
     (got,) = float_program.run(program, [x])
     (expected,) = integer_program.run(program, [x])
     assert {n.op.keyword for n in lowered_models[0].graph.nodes if isinstance(n.op, QConv)} == {
-        word
+        op_name
     }
-    if word == "unsigned_qconv" or not SATURATES:  # what this processor is not, it cannot show
+    if op_name == "unsigned_qconv" or not SATURATES:  # another processor cannot be tested here
         assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
 
@@ -133,9 +133,9 @@ def test_random_mixed_precision_networks_match(data: st.DataObject) -> None:
 
 
 SLOW = ("inception_v3", "vgg16_bn_gap", "squeezenet", "densenet121", "efficientnet_b0")
-"""Networks that take more than a second and a half each."""
+"""Networks that take more than 1.5 seconds each."""
 MARKS = {**dict.fromkeys(SLOW, pytest.mark.slow), "vgg11": pytest.mark.nightly}
-"""vgg11 has no layer that vgg16_bn_gap and squeezenet have not."""
+"""vgg11 has only layers of vgg16_bn_gap and squeezenet."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is measured of one output: collapse, spread, decisions, and what cannot be known."""
+"""Quality of one output: collapse, spread, decisions, and undefined figures."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def add_noise(values, by=0.01):
 
 
 def replace_unit(values, unit, value=0.0):
-    """The same, but for one unit that is a constant."""
+    """Return the values with one constant unit."""
     noisy_values = add_noise(values)
     noisy_values[:, unit] = value
     return noisy_values
@@ -79,11 +79,11 @@ def test_a_constant_unit_has_no_correlation(images, units, activation):
 
 def test_a_unit_below_the_int8_resolution_may_be_constant():
     values = create_floats(16, 20)
-    values[:, 1] *= 0.1  # it hardly moves, where others do
+    values[:, 1] *= 0.1  # it varies little compared with others
     assert measure_output(values, replace_unit(values, 1)).correlation > 0.95
     coarse = np.repeat(np.repeat([[0.0, 1.0]], 8, axis=0).reshape(-1, 1), 2, axis=1)
     values = (coarse * 0.9).astype(np.float32)
-    coarse[:, 1] = 0  # a step of the integers is more than the floats move
+    coarse[:, 1] = 0  # a quantization step exceeds the variation of the floats
     assert measure_output(values, coarse, "softmax").correlation != 0
 
 

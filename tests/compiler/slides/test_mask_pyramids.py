@@ -1,4 +1,4 @@
-"""Masks as large as their slides: a level of them is read, whole squares of pixels."""
+"""Masks as large as their slides: the reader uses a level with complete squares of pixels."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tcc.compiler.slides.patch_grid import PatchGrid
 from tcc.compiler.support.diagnostics import UserError
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
-RANDOM = np.random.default_rng(5)
+RNG = np.random.default_rng(5)
 
 
 def refuse_value(value):
@@ -17,7 +17,7 @@ def refuse_value(value):
 
 
 def compute_halves(mask, side):
-    """Which squares are white by half or more, those at the edge of what is left of them."""
+    """Return which squares are at least half white. Squares at the edge may be smaller."""
     rows, columns = (-(-n // side) for n in mask.shape)
     parts = (
         mask[r * side : r * side + side, c * side : c * side + side]
@@ -28,18 +28,18 @@ def compute_halves(mask, side):
 
 @pytest.mark.parametrize("size", [(300, 200), (97, 131), (1, 1)])
 @pytest.mark.parametrize("side", [1, 3, 16, 1000])
-def test_squares_are_white_by_half(tmp_path, size, side):
+def test_square_is_inside_if_half_white(tmp_path, size, side):
     height, width = size
-    mask = np.where(RANDOM.random(size) < 0.5, 255, 0).astype(np.uint8)
+    mask = np.where(RNG.random(size) < 0.5, 255, 0).astype(np.uint8)
     path = write(tmp_path / "m.tif", mask)
     truth = slide_truth.read_pyramid(path, PatchGrid(width, height, 8, 8), side, refuse_value)
     assert truth.side == side
     assert np.array_equal(truth.inside, compute_halves(mask, side))
 
 
-def test_the_smallest_level_of_whole_squares_is_read(tmp_path, monkeypatch):
-    """Of 320 x 200 pixels levels 2 and 4 are whole squares, 8 too, and 16 is not."""
-    coarse = np.where(RANDOM.random((25, 40)) < 0.5, 255, 0).astype(np.uint8)
+def test_smallest_level_with_complete_squares_is_read(tmp_path, monkeypatch):
+    """Of 320 x 200 pixels, levels 2, 4 and 8 have complete squares; level 16 does not."""
+    coarse = np.where(RNG.random((25, 40)) < 0.5, 255, 0).astype(np.uint8)
     mask = np.kron(coarse, np.ones((8, 8), np.uint8))
     path = write(tmp_path / "m.tif", mask, levels=5)
     grid = PatchGrid(320, 200, 8, 8)
@@ -66,9 +66,9 @@ def test_the_smallest_level_of_whole_squares_is_read(tmp_path, monkeypatch):
         assert np.array_equal(truth.inside, compute_halves(mask, expected_side))
 
 
-def test_a_mask_of_squares(tmp_path):
-    """A pixel for each eight of the slide's, the last ones narrower."""
-    mask = np.where(RANDOM.random((13, 20)) < 0.5, 255, 0).astype(np.uint8)
+def test_mask_with_one_pixel_per_square(tmp_path):
+    """One mask pixel for each eight slide pixels. The last ones are narrower."""
+    mask = np.where(RNG.random((13, 20)) < 0.5, 255, 0).astype(np.uint8)
     path = write(tmp_path / "m.tif", mask)
     for side, expected_side in ((4, 8), (8, 8), (30, 24)):
         truth = slide_truth.read_pyramid(path, PatchGrid(157, 101, 8, 8), side, refuse_value)
@@ -76,7 +76,7 @@ def test_a_mask_of_squares(tmp_path):
         assert np.array_equal(truth.inside, compute_halves(mask, expected_side // 8))
 
 
-def test_values_between_are_asked_for(tmp_path):
+def test_other_mask_values_are_interpreted(tmp_path):
     mask = np.zeros((64, 64), np.uint8)
     mask[:32], mask[32:, :16] = 2, 1
     path, asked_values = write(tmp_path / "m.tif", mask), set()
@@ -90,11 +90,11 @@ def test_values_between_are_asked_for(tmp_path):
     assert truth.inside.tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
 
 
-def test_damage_and_size_are_bounded(tmp_path, monkeypatch):
+def test_damaged_and_oversized_masks_are_refused(tmp_path, monkeypatch):
     import tifffile
 
     grid = PatchGrid(200, 300, 8, 8)
-    path = write(tmp_path / "m.tif", RANDOM.integers(0, 2, (300, 200), np.uint8) * np.uint8(255))
+    path = write(tmp_path / "m.tif", RNG.integers(0, 2, (300, 200), np.uint8) * np.uint8(255))
     data = bytearray(path.read_bytes())
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]

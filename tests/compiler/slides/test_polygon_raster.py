@@ -1,4 +1,4 @@
-"""Polygons as rasters: each pixel against the even-odd rule, and a bounded cost."""
+"""Polygons as rasters: each pixel follows the even-odd rule, and the cost is bounded."""
 
 import time
 import tracemalloc
@@ -14,7 +14,7 @@ from tcc.compiler.support.diagnostics import UserError
 
 
 def create_areas(polygons):
-    """Areas of polygons, each a list of rings."""
+    """Create areas from polygons, each a list of rings."""
     collector = annotated_areas.AreaCollector()
     for rings in polygons:
         collector.add("Tumor", [np.array(ring, float) for ring in rings])
@@ -26,7 +26,7 @@ def fill(polygons, shape):
 
 
 def is_inside(rings, x, y):
-    """Whether a point is within rings: a ray to the right crosses an odd number of edges."""
+    """Return whether a point is inside rings: a ray to the right crosses an odd number of edges."""
     is_odd = False
     for ring in rings:
         for (x0, y0), (x1, y1) in zip(ring, [*ring[1:], ring[0]], strict=True):
@@ -35,14 +35,14 @@ def is_inside(rings, x, y):
     return is_odd
 
 
-# Odd quarters: no vertex and few edges lie on centres, where both sides are right.
+# Odd quarters: no vertex and few edges are on centres, where either result is correct.
 COORDINATES = st.integers(-16, 64).map(lambda n: n / 4 + 0.1875)
 RINGS = st.lists(st.tuples(COORDINATES, COORDINATES), min_size=3, max_size=7)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(RINGS, min_size=1, max_size=3), max_size=4), st.sampled_from((7, 4096)))
-def test_each_pixel_is_that_of_the_rule(polygons, band):
+def test_each_pixel_follows_the_even_odd_rule(polygons, band):
     shape = (9, 11)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mask_files, "BAND", band)
@@ -58,15 +58,15 @@ def create_slide(width, height):
 
 
 def create_triangles(count, width, height):
-    """Triangles as wide as a slide, over each other."""
+    """Create overlapping triangles as wide as a slide."""
     return [
         [[(0.0, number % 7), (width, height - number % 5), (number % 11, height)]]
         for number in range(count)
     ]
 
 
-def test_polygons_over_each_other_cost_what_their_edges_do(tmp_path):
-    """8,000 triangles as wide as the slide: issue 29 saw over 80 s."""
+def test_overlapping_polygons_have_bounded_cost(tmp_path):
+    """8,000 triangles as wide as the slide: issue 29 measured over 80 s."""
     slide = create_slide(8000, 8000)
     areas = create_areas(create_triangles(8000, 8000, 8000))
     tracemalloc.start()
@@ -78,7 +78,7 @@ def test_polygons_over_each_other_cost_what_their_edges_do(tmp_path):
     assert inside.mean() == pytest.approx(0.5, abs=0.01)
 
 
-def test_more_than_is_filled_is_refused_with_the_bound(tmp_path):
+def test_too_many_crossings_are_refused_with_the_limit(tmp_path):
     slide = create_slide(1 << 20, 1 << 20)
     with pytest.raises(UserError) as raised:
         mask_files.rasterize_areas(
@@ -89,7 +89,7 @@ def test_more_than_is_filled_is_refused_with_the_bound(tmp_path):
     assert f"{mask_files.MAX_CROSSINGS:,}" in diagnostic.label
 
 
-def test_what_lies_far_outside_costs_nothing(tmp_path):
+def test_polygons_far_outside_the_slide_cost_nothing(tmp_path):
     far_polygon = [[(-9e8, -9e8), (9e8, -9e8), (9e8, 9e8), (-9e8, 9e8)]]
     inside = mask_files.rasterize_areas(
         create_areas([far_polygon] * 3), tmp_path / "x", create_slide(1000, 1000), 8
@@ -111,8 +111,8 @@ def test_classes_are_selected_with_their_rings():
     assert [areas.locate(n) for n in (0, 5, 6, 8)] == [0, 0, 1, 1]
 
 
-def test_regions_within_each_other_cost_what_their_number_does():
-    """Rings around rings: the bounding rectangle of each is nearly the whole grid."""
+def test_nested_regions_have_bounded_cost():
+    """Rings around rings: the bounding rectangle of each is nearly the complete grid."""
     side = 2001
     down, across = np.abs(np.mgrid[:side, :side] - side // 2)
     mask = tissue_mask.TissueMask(1, np.maximum(down, across) % 2 == 0)
@@ -122,7 +122,7 @@ def test_regions_within_each_other_cost_what_their_number_does():
     assert kept_patches.mean() > 0.3
 
 
-def test_outlines_of_noise_are_bounded(tmp_path, monkeypatch):
+def test_outlines_with_too_many_vertices_are_refused(tmp_path, monkeypatch):
     noise = tissue_mask.TissueMask(1, np.random.default_rng(0).random((300, 300)) < 0.5)
     mask_files.check_outlines(tmp_path / "x.png", noise)
     corners = sum(len(ring) - 1 for rings in contours.find_polygons(noise.inside) for ring in rings)

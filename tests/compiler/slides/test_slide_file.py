@@ -1,4 +1,4 @@
-"""Slides are read a part at a time, and say where they are wrong."""
+"""Slides are read in parts, and damaged slides are refused with the location."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +31,7 @@ def read_code(path):
     return diagnostic.code
 
 
-def test_pixels_are_those_of_the_file(tmp_path):
+def test_pixels_match_the_file(tmp_path):
     with slide_file.open_slide(write(tmp_path / "s.tif", NOISE, mpp=0.25)) as slide:
         assert (slide.width, slide.height) == (200, 300)
         assert slide_file.get_resolution(slide) == pytest.approx(0.25)
@@ -56,13 +56,13 @@ def test_a_plain_image_is_a_slide(tmp_path):
 
 
 @pytest.mark.parametrize("sizes", [(0.5, 0.25), (0.0, 0.0), (float("nan"), 0.5), (500.0, 500.0)])
-def test_a_resolution_that_cannot_be_meant_is_none(sizes):
+def test_implausible_resolution_is_ignored(sizes):
     properties = dict(zip(("openslide.mpp-x", "openslide.mpp-y"), map(str, sizes), strict=True))
     assert slide_decoder.read_mpp(properties) is None
     assert slide_decoder.read_mpp({}) is None
 
 
-def test_what_is_no_slide(tmp_path):
+def test_files_that_are_not_slides_are_refused(tmp_path):
     assert read_code(tmp_path / "none.svs") == "E1300"
     assert read_code(tmp_path) == "E1300"
     (tmp_path / "text.svs").write_text("a slide")
@@ -90,7 +90,7 @@ def test_damaged_tiles_are_located(tmp_path):
         assert caught.value.diagnostics[0].code == "E1302"
 
 
-def test_a_file_that_was_cut_off_anywhere(tmp_path):
+def test_truncated_files_do_not_crash(tmp_path):
     data = write(tmp_path / "s.tif", NOISE).read_bytes()
     cut = tmp_path / "cut.tif"
     for length in range(0, len(data), len(data) // 12):
@@ -101,7 +101,7 @@ def test_a_file_that_was_cut_off_anywhere(tmp_path):
 
 @pytest.mark.parametrize("levels", [1, 3])
 @pytest.mark.parametrize("side", [1, 3, 16, 1000])
-def test_block_means_are_means_of_squares(tmp_path, levels, side):
+def test_block_means_match_the_pixels(tmp_path, levels, side):
     areas = ((32, 64, 96, 128, PINK), (128, 160, 200, 300, (9, 8, 7)))
     pixels = draw_pixels(200, 300, *areas)
     with slide_file.open_slide(write(tmp_path / "s.tif", pixels, levels=levels)) as slide:
@@ -109,7 +109,7 @@ def test_block_means_are_means_of_squares(tmp_path, levels, side):
     rows, columns = -(-300 // side), -(-200 // side)
     assert means.shape == (rows, columns, 3)
     if levels == 3 and side != 16:
-        return  # squares of smaller levels are not those of level 0
+        return  # squares of smaller levels differ from those of level 0
     for row in range(0, rows, max(1, rows // 9)):
         for column in range(0, columns, max(1, columns // 9)):
             part = pixels[row * side : row * side + side, column * side : column * side + side]
@@ -118,8 +118,8 @@ def test_block_means_are_means_of_squares(tmp_path, levels, side):
 
 
 @pytest.mark.parametrize("side", [15, 16, 17, 4096])
-def test_means_of_the_brightest_are_the_brightest(tmp_path, side):
-    """Sums of 256 pixels just fit into 16 bits, those of 4096 x 4096 into 32."""
+def test_block_means_do_not_overflow(tmp_path, side):
+    """Sums of 256 pixels just fit into 16 bits, and those of 4096 x 4096 into 32."""
     path = tmp_path / "white.png"
     Image.new("RGB", (4096, 4096 if side == 4096 else 64), (255, 254, 255)).save(path)
     with slide_file.open_slide(path, 0.5) as slide:
@@ -128,7 +128,7 @@ def test_means_of_the_brightest_are_the_brightest(tmp_path, side):
 
 
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "TCGA-CR-7395-01A-01-TS1.svs"])
-def test_slides_of_scanners(shared: Path, name):
+def test_scanner_slides_are_read(shared: Path, name):
     with slide_file.open_slide(shared / "data/wsi" / name) as slide:
         assert (slide.mpp is None) == name.startswith("TCGA")
         region = slide.read_pixels(0, 1000, 1500, (256, 256))

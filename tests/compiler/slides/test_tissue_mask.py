@@ -1,4 +1,4 @@
-"""Tissue is found as the paper finds it, and masks can be edited."""
+"""Tissue detection follows the paper, and masks can be edited."""
 
 import json
 from itertools import pairwise
@@ -40,7 +40,7 @@ def create_masks():
 
 
 def compute_threshold(values):
-    """Otsu's threshold by the variances within both classes, of all thresholds."""
+    """Return Otsu's threshold by trying all thresholds for the lowest variance within classes."""
     best = None
     for level in range(255):
         low, high = values[values <= level], values[values > level]
@@ -53,12 +53,12 @@ def compute_threshold(values):
 
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=60))
-def test_otsu_is_as_defined(levels):
+def test_otsu_threshold_matches_the_definition(levels):
     values = np.array(levels, np.uint8)
     assert tissue_mask.find_threshold(values) == compute_threshold(values.astype(np.float64))
 
 
-def test_saturation_is_that_of_hsv():
+def test_saturation_matches_hsv():
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (50, 50, 3), np.uint8)
     pixels[0, :3] = [(0, 0, 0), (255, 255, 255), (255, 0, 0)]
@@ -81,7 +81,7 @@ AREAS = ((80, 160, 240, 400, PURPLE), (400, 80, 440, 120, PURPLE))
 PIXELS = draw_pixels(512, 480, *AREAS)
 
 
-def test_tissue_is_what_all_three_masks_say(tmp_path):
+def test_tissue_is_where_all_three_masks_agree(tmp_path):
     steps, _ = find_tissue(write(tmp_path / "s.tif", PIXELS, levels=3), rule="paper")
     assert steps.mask.side == 8
     expected = np.zeros((60, 64), bool)
@@ -96,8 +96,8 @@ def test_tissue_is_what_all_three_masks_say(tmp_path):
     ("colour", "step"),
     [((40, 20, 60), "range"), ((250, 100, 170), "range"), ((120, 120, 120), "hsv")],
 )
-def test_each_mask_has_its_say(tmp_path, colour, step):
-    """Beside tissue: what is darker than 50, brighter than 240, and grey."""
+def test_each_mask_excludes_its_colours(tmp_path, colour, step):
+    """Next to tissue: areas darker than 50, brighter than 240, and grey."""
     pixels = draw_pixels(512, 480, *AREAS, (300, 300, 400, 400, colour))
     steps, _ = find_tissue(write(tmp_path / "s.tif", pixels), rule="paper")
     assert not steps.masks[step][40:48, 40:48].any()
@@ -105,12 +105,12 @@ def test_each_mask_has_its_say(tmp_path, colour, step):
     assert steps.mask.inside[20:50, 10:30].all()
 
 
-def test_options_begin_with_the_default_rule():
+def test_options_start_with_the_default_rule():
     assert TissueOptions().rule == tissue_mask.DEFAULT_RULE
     assert TissueChoices().rule == tissue_mask.DEFAULT_RULE
 
 
-def test_pale_tissue_is_lost_by_the_papers_rule_and_that_is_known(tmp_path):
+def test_pale_tissue_lost_by_the_paper_rule_is_measured(tmp_path):
     path = write(tmp_path / "s.tif", draw_pixels(512, 480, *AREAS, (300, 200, 500, 400, PINK)))
     paper, wide = find_tissue(path, rule="paper")[0], find_tissue(path, rule="wide")[0]
     usual = find_tissue(path)[0]
@@ -125,7 +125,7 @@ def test_pale_tissue_is_lost_by_the_papers_rule_and_that_is_known(tmp_path):
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (300, 5)])
 @pytest.mark.parametrize("colour", [(0, 0, 0), PAPER, PURPLE, (255, 255, 255)])
-def test_of_one_colour_nothing_is_tissue(tmp_path, size, colour):
+def test_image_of_one_colour_has_no_tissue(tmp_path, size, colour):
     path = tmp_path / "one.png"
     Image.new("RGB", size, colour).save(path)
     steps, _ = find_tissue(path)
@@ -134,7 +134,7 @@ def test_of_one_colour_nothing_is_tissue(tmp_path, size, colour):
     assert steps.lost_share == 0
 
 
-def test_small_regions_holes_and_growth(tmp_path):
+def test_small_regions_holes_and_growth_follow_the_options(tmp_path):
     pixels = draw_pixels(512, 480, *AREAS, (120, 240, 160, 280, PAPER))
     path = write(tmp_path / "s.tif", pixels)
     region, hole = 5 * 5 * 16.0, 5 * 5 * 16.0
@@ -146,14 +146,15 @@ def test_small_regions_holes_and_growth(tmp_path):
     filled = find_tissue(path, fill=hole)[0].mask.inside
     assert filled[20:50, 10:30].all()
     assert filled.sum() == 625
-    assert find_tissue(path, fill=1e12)[0].mask.inside.sum() == 625  # never what is around
+    # never the surrounding background
+    assert find_tissue(path, fill=1e12)[0].mask.inside.sum() == 625
     grown = find_tissue(path, grow=4.0)[0].mask.inside
     assert grown[19, 10:30].all()
     assert not grown[19, 9]
     assert not grown[18].any()
 
 
-def test_a_mask_stays_small():
+def test_mask_size_is_limited():
     slide = slide_file.Slide(None, (slide_file.SlideLevel(1 << 20, 1 << 20, 1.0),), 0.25, None)
     side = tissue_mask.choose_side(slide, 0.25, 4.0)
     assert np.prod(tissue_mask.compute_shape(slide, side)) <= tissue_mask.MAX_PIXELS
@@ -162,7 +163,7 @@ def test_a_mask_stays_small():
 
 @settings(max_examples=25)
 @given(create_masks())
-def test_outlines_are_the_regions(inside):
+def test_outlines_match_the_regions(inside):
     polygons = contours.find_polygons(inside)
     collector = annotated_areas.AreaCollector()
     for outer, *holes in polygons:
@@ -179,8 +180,8 @@ def test_outlines_are_the_regions(inside):
 
 @settings(max_examples=15)
 @given(create_masks(), st.integers(1, 9), st.integers(0, 8), st.integers(0, 8))
-def test_weights_count_pixels(inside, side, less, lower):
-    """By counting every pixel of level 0 of every patch."""
+def test_patch_weights_count_tissue_pixels(inside, side, less, lower):
+    """Checked by counting every level 0 pixel of every patch."""
     height, width = (max(1, n * side - m) for n, m in zip(inside.shape, (less, lower), strict=True))
     inside = inside[: -(-height // side), : -(-width // side)]
     mask = TissueMask(side, inside)
@@ -198,7 +199,7 @@ def test_weights_count_pixels(inside, side, less, lower):
             assert is_kept[row, column] == (2 * count >= span * span)
 
 
-def test_rectangles_are_cut_by_equations_1_and_2():
+def test_rectangles_follow_equations_1_and_2():
     inside = np.zeros((100, 100), bool)
     inside[10:55, 31:90] = True
     (found_rows,) = patch_grid.find_rectangles(PatchGrid(800, 800, 64, 64), TissueMask(8, inside))
@@ -216,7 +217,7 @@ def write_mask(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["mask.png", "mask.geojson"])
-def test_a_mask_is_read_as_it_was_written(tmp_path, name):
+def test_mask_survives_writing_and_reading(tmp_path, name):
     file, slide, mask = write_mask(tmp_path, name)
     reread = mask_files.read_mask(file, slide, mask.side)
     assert reread.side == mask.side == 8
@@ -224,7 +225,7 @@ def test_a_mask_is_read_as_it_was_written(tmp_path, name):
     assert mask.inside[-1, -1]
 
 
-def test_geojson_is_of_pixels_of_level_0(tmp_path):
+def test_geojson_coordinates_are_level_0_pixels(tmp_path):
     file, _, _ = write_mask(tmp_path, "mask.geojson")
     first_feature, *_ = features = json.loads(file.read_bytes())["features"]
     assert len(features) == 3
@@ -239,7 +240,7 @@ RING = [[0, 0], [40, 0], [40, 40], [0, 0]]
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "said"),
+    ("text", "code", "fragment"),
     [
         ("", "E1306", "byte 0: the file ends too early"),
         ("[" * 100_000, "E1306", "lists or objects are nested more than 64 levels deep"),
@@ -251,7 +252,7 @@ RING = [[0, 0], [40, 0], [40, 40], [0, 0]]
     ],
     ids=range(7),
 )
-def test_what_is_no_mask(tmp_path, text, code, said):
+def test_invalid_mask_is_refused(tmp_path, text, code, fragment):
     _, slide, mask = write_mask(tmp_path, "mask.png")
     path = tmp_path / "wrong.geojson"
     path.write_text(text)
@@ -259,17 +260,17 @@ def test_what_is_no_mask(tmp_path, text, code, said):
         mask_files.read_mask(path, slide, mask.side)
     (diagnostic,) = raised.value.diagnostics
     assert (diagnostic.code, diagnostic.at.file) == (code, str(path))
-    assert said in diagnostic.label
+    assert fragment in diagnostic.label
 
 
-def test_a_mask_of_another_size(tmp_path):
+def test_mask_of_another_size_is_refused(tmp_path):
     _, slide, mask = write_mask(tmp_path, "mask.png")
     Image.new("L", (66, 61)).save(tmp_path / "other.png")
     with pytest.raises(UserError, match="66 x 61 pixels does not match this slide"):
         mask_files.read_mask(tmp_path / "other.png", slide, mask.side)
 
 
-def test_polygons_may_be_lists_and_have_parts(tmp_path):
+def test_multi_polygons_and_feature_lists_are_read(tmp_path):
     _, slide, _ = write_mask(tmp_path, "mask.png")
     path = tmp_path / "drawn.geojson"
     far_ring = [[80, 80], [120, 80], [120, 120], [80, 120]]
@@ -280,4 +281,4 @@ def test_polygons_may_be_lists_and_have_parts(tmp_path):
     path.write_text(json.dumps([feature]))
     inside = mask_files.read_mask(path, slide, 8).inside
     assert inside[10:15, 10:15].all()
-    assert inside.sum() == 25 + 15  # of a triangle of 5 x 5, centres on its edge included
+    assert inside.sum() == 25 + 15  # a triangle of 5 x 5, with the centres on its edge

@@ -1,4 +1,4 @@
-"""Files and folders are there whole or not at all."""
+"""Files and folders are written completely or not at all."""
 
 import errno
 import fcntl
@@ -33,11 +33,11 @@ def get_code(caught: pytest.ExceptionInfo[UserError]) -> str:
 
 
 class TestFile:
-    def test_is_written_with_its_folders(self, tmp_path):
+    def test_file_is_written_with_its_folders(self, tmp_path):
         write_file(tmp_path / "a/b/c.txt", b"text")
         assert read_tree(tmp_path) == {"a/b/c.txt": b"text"}
 
-    def test_replaces_and_keeps_permissions(self, tmp_path):
+    def test_replaced_file_keeps_its_permissions(self, tmp_path):
         path = tmp_path / "x"
         path.write_bytes(b"old")
         path.chmod(0o640)
@@ -54,14 +54,14 @@ class TestFile:
             os.umask(previous)
         assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
 
-    def test_a_symbolic_link_stays_one(self, tmp_path):
+    def test_symbolic_link_is_kept(self, tmp_path):
         (tmp_path / "real").write_bytes(b"old")
         (tmp_path / "link").symlink_to("real")
         write_file(tmp_path / "link", b"new")
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "real").read_bytes() == b"new"
 
-    def test_a_device_is_written_to_and_not_replaced(self):
+    def test_device_is_written_and_not_replaced(self):
         write_file(Path("/dev/null"), b"anything")
         assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
@@ -70,14 +70,14 @@ class TestFile:
             write_file(tmp_path, b"")
         assert get_code(caught) == "E0603"
 
-    def test_what_is_not_ours_is_refused_and_untouched(self, tmp_path):
+    def test_refused_file_is_unchanged(self, tmp_path):
         (tmp_path / "x").write_bytes(b"theirs")
         with pytest.raises(UserError, match="cannot replace this: it already exists") as caught:
             write_file(tmp_path / "x", b"", atomic_files.refuse_replacing)
         assert get_code(caught) == "E0602"
         assert read_tree(tmp_path) == {"x": b"theirs"}
 
-    def test_a_full_disk_leaves_the_old(self, tmp_path, full_disk):
+    def test_full_disk_keeps_the_old_file(self, tmp_path, full_disk):
         (tmp_path / "x").write_bytes(b"old")
         with full_disk(), pytest.raises(MachineError, match="No space left on device") as caught:
             write_file(tmp_path / "x", b"new")
@@ -86,55 +86,55 @@ class TestFile:
 
 
 class TestTree:
-    def test_is_written_with_the_bits_of_programs(self, tmp_path):
+    def test_programs_are_executable(self, tmp_path):
         write_tree(tmp_path / "b", NEW, frozenset({"run"}))
         assert read_tree(tmp_path / "b") == NEW
         assert os.access(tmp_path / "b/run", os.X_OK)
         assert not (tmp_path / "b/manifest").stat().st_mode & 0o111
 
-    def test_replaces_what_is_ours_whole(self, tmp_path):
+    def test_folder_is_replaced_completely(self, tmp_path):
         write_tree(tmp_path / "b", OLD, frozenset())
         write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
         assert read_tree(tmp_path / "b") == NEW
         assert list_names(tmp_path) == ["b"]
 
-    def test_what_is_not_ours_is_refused_and_untouched(self, tmp_path):
+    def test_refused_folder_is_unchanged(self, tmp_path):
         write_tree(tmp_path / "b", OLD, frozenset())
         with pytest.raises(UserError, match="cannot replace this"):
             write_tree(tmp_path / "b", NEW, frozenset())
         assert read_tree(tmp_path / "b") == OLD
         assert list_names(tmp_path) == ["b"]
 
-    def test_a_link_to_a_folder_stays_one(self, tmp_path):
+    def test_link_to_a_folder_is_kept(self, tmp_path):
         write_tree(tmp_path / "real", OLD, frozenset())
         (tmp_path / "link").symlink_to("real")
         write_tree(tmp_path / "link", NEW, frozenset(), atomic_files.allow_replacing)
         assert (tmp_path / "link").is_symlink()
         assert read_tree(tmp_path / "real") == NEW
 
-    def test_a_full_disk_leaves_the_old_and_no_rest(self, tmp_path, full_disk):
+    def test_full_disk_keeps_the_old_folder_and_no_partial_files(self, tmp_path, full_disk):
         write_tree(tmp_path / "b", OLD, frozenset())
         with full_disk(after=1), pytest.raises(MachineError, match="no partial file"):
             write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
         assert read_tree(tmp_path / "b") == OLD
         assert list_names(tmp_path) == ["b"]
 
-    def test_an_interrupt_between_the_renames_puts_the_old_back(self, tmp_path, monkeypatch):
+    def test_interrupt_between_the_renames_restores_the_old_folder(self, tmp_path, monkeypatch):
         write_tree(tmp_path / "b", OLD, frozenset())
         rename = Path.rename
 
-        def interrupted(self, target):
+        def interrupt_rename(self, target):
             if ".tcc-new-" in self.name:
                 raise KeyboardInterrupt
             return rename(self, target)
 
-        monkeypatch.setattr(Path, "rename", interrupted)
+        monkeypatch.setattr(Path, "rename", interrupt_rename)
         with pytest.raises(KeyboardInterrupt):
             write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
         assert read_tree(tmp_path / "b") == OLD
         assert list_names(tmp_path) == ["b"]
 
-    def test_work_in_progress_of_others_is_left_alone(self, tmp_path):
+    def test_work_of_a_running_process_is_kept(self, tmp_path):
         other_folder = tmp_path / ".b.tcc-new-01234567"
         other_folder.mkdir()
         descriptor = os.open(other_folder, os.O_RDONLY)
@@ -145,21 +145,19 @@ class TestTree:
         write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
         assert list_names(tmp_path) == ["b"]
 
-    def test_what_a_killed_process_left_of_another_target_goes_too(self, tmp_path):
+    def test_leftovers_for_another_target_are_removed(self, tmp_path):
         (tmp_path / ".c.tcc-new-01234567").mkdir()
         write_tree(tmp_path / "b", NEW, frozenset())
         assert list_names(tmp_path) == ["b"]
 
-    def test_names_that_only_look_like_ours_are_left_alone(self, tmp_path):
+    def test_similar_names_are_kept(self, tmp_path):
         for name in (".b.tcc-new-0123456", ".c.tcc-old-01234567", "b.tcc-new-01234567"):
             (tmp_path / name).mkdir()
         previous = list_names(tmp_path)
         write_tree(tmp_path / "b", NEW, frozenset())
         assert list_names(tmp_path) == sorted([*previous, "b"])
 
-    def test_another_process_that_holds_the_folder_is_waited_for_only_so_long(
-        self, tmp_path, monkeypatch
-    ):
+    def test_wait_for_a_locked_folder_is_limited(self, tmp_path, monkeypatch):
         monkeypatch.setattr(atomic_files, "LOCK_TIMEOUT", 0.05)
         descriptor = os.open(tmp_path, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -169,19 +167,19 @@ class TestTree:
         assert list_names(tmp_path) == []
 
 
-KILLED = """
+KILL_AT_CALL = """
 import os, signal, sys
 from pathlib import Path
 from tcc.compiler.support import atomic_files as files
 call, number, target = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 home, name = (os, call) if hasattr(os, call) and call == "fsync" else (Path, call)
 original, calls = getattr(home, name), []
-def dying(*arguments):
+def kill_process(*arguments):
     calls.append(1)
     if len(calls) == number:
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments)
-setattr(home, name, dying)
+setattr(home, name, kill_process)
 files.write_tree(target, {"manifest": b"new", "model/b.bin": b"22", "run": b"#!"}, frozenset(), files.allow_replacing)
 """
 
@@ -189,11 +187,11 @@ files.write_tree(target, {"manifest": b"new", "model/b.bin": b"22", "run": b"#!"
 @pytest.mark.parametrize(
     ("call", "number"), [("fsync", 1), ("fsync", 3), ("rename", 1), ("rename", 2)]
 )
-def test_a_kill_at_any_moment_loses_nothing(tmp_path, call, number):
-    """Killed while writing, before and between the renames."""
+def test_kill_at_any_moment_loses_nothing(tmp_path, call, number):
+    """The process is killed while writing, before the renames or between them."""
     target = tmp_path / "b"
     write_tree(target, OLD, frozenset())
-    command = [sys.executable, "-c", KILLED, call, str(number), str(target)]
+    command = [sys.executable, "-c", KILL_AT_CALL, call, str(number), str(target)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     if (call, number) == ("rename", 2):
         assert not target.exists()
@@ -214,7 +212,7 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path, call, number):
         (errno.EIO, MachineError, "E0604"),
     ],
 )
-def test_errors_of_the_system_are_the_users_or_the_machines(number, kind, expected):
+def test_system_errors_are_user_or_machine_errors(number, kind, expected):
     raised = atomic_files.explain(OSError(number, os.strerror(number)), "out/x", "write this")
     assert isinstance(raised, kind)
     assert f"[{expected}]: cannot write this: {os.strerror(number)}" in str(raised)
@@ -222,13 +220,13 @@ def test_errors_of_the_system_are_the_users_or_the_machines(number, kind, expect
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission(tmp_path):
+def test_missing_permission_is_reported(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="Permission denied"):
         write_file(tmp_path / "x", b"")
 
 
-def test_a_file_where_a_folder_is_needed(tmp_path):
+def test_file_in_place_of_a_folder_is_reported(tmp_path):
     (tmp_path / "out").write_bytes(b"")
     with pytest.raises(UserError, match=r"E0603.*cannot write this"):
         write_tree(tmp_path / "out/b", NEW, frozenset())

@@ -1,4 +1,4 @@
-"""Boards over ssh and adb: copy, run, bring back, and leave nothing."""
+"""Boards over ssh and adb: copy files, run programs, fetch files and clean up."""
 
 import os
 from pathlib import Path
@@ -24,14 +24,14 @@ def connect_board(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> B
 
 
 @pytest.fixture(params=LINKS)
-def way(
+def link(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> BoardLink:
     return connect_board(tmp_path, monkeypatch, request.param)
 
 
-def test_files_go_there_and_come_back_as_they_are(way: BoardLink) -> None:
-    with board.open_board(way) as board_session:
+def test_files_survive_the_round_trip(link: BoardLink) -> None:
+    with board.open_board(link) as board_session:
         path = board_session.send("a file's name", BYTES)
         assert path == f"{board_session.folder}/a file's name"
         assert board_session.fetch("a file's name") == BYTES
@@ -45,27 +45,27 @@ def test_files_go_there_and_come_back_as_they_are(way: BoardLink) -> None:
     assert not Path(board_session.folder).exists()
 
 
-def test_what_a_program_complains_of_is_told(way: BoardLink) -> None:
-    with board.open_board(way) as board_session:
-        completed = board_session.execute(["sh", "-c", "echo said; echo wrong >&2; exit 3"], 60)
-        assert (completed.code, completed.out, completed.err) == (3, b"said\n", b"wrong\n")
+def test_exit_code_and_stderr_are_returned(link: BoardLink) -> None:
+    with board.open_board(link) as board_session:
+        completed = board_session.execute(["sh", "-c", "echo output; echo wrong >&2; exit 3"], 60)
+        assert (completed.code, completed.out, completed.err) == (3, b"output\n", b"wrong\n")
 
 
-def test_a_program_that_hangs_is_left(way: BoardLink) -> None:
+def test_hanging_program_is_stopped(link: BoardLink) -> None:
     with (
-        board.open_board(way) as board_session,
+        board.open_board(link) as board_session,
         pytest.raises(UserError, match="did not end within 1 s"),
     ):
         board_session.execute(["sleep", "5"], 1)
 
 
-def test_a_file_that_is_not_there_is_told(way: BoardLink) -> None:
-    with board.open_board(way) as board_session, pytest.raises(UserError, match="E0658"):
+def test_missing_file_on_the_board_is_reported(link: BoardLink) -> None:
+    with board.open_board(link) as board_session, pytest.raises(UserError, match="E0658"):
         board_session.fetch("nothing")
 
 
 @pytest.mark.parametrize("answer", ["", "echo hello", "echo error: no devices >&2; exit 1"])
-def test_a_board_that_does_not_answer(
+def test_unreachable_board_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     boards.write_program(tmp_path / "bin", "adb", f"#!/bin/sh\n{answer}\n")
@@ -81,18 +81,18 @@ def test_a_board_that_does_not_answer(
 
 
 @pytest.mark.parametrize("host", ["-oProxyCommand=x", "", "a b", "a;b", "$(b)"])
-def test_a_host_is_no_option_and_no_command(host: str) -> None:
+def test_invalid_host_names_are_refused(host: str) -> None:
     with pytest.raises(UserError, match="E0601"):
         board.select_link(host, False)
 
 
-def test_one_way_is_taken() -> None:
+def test_ssh_and_adb_together_are_refused() -> None:
     with pytest.raises(UserError, match="E0601"):
         board.select_link("board", True)
     assert board.select_link(None, False) is None
 
 
-def test_a_command_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_command_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(MissingTool, match="apt-get install adb"):
         board.select_link(None, True)

@@ -1,4 +1,4 @@
-"""Decoders are confined: what a file that took one over can do, and what is said of it."""
+"""Confined decoders: what a malicious file can do, and which errors are reported."""
 
 import os
 import platform
@@ -42,7 +42,7 @@ def send_request(process, do, payload=b"", seconds=60, max_bytes=64 * MIB, **fie
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 16, (1 << 25) + 3])
-def test_bytes_come_back(start, size):
+def test_payload_is_returned_unchanged(start, size):
     process, payload = start(), os.urandom(size)
     for _ in range(2):
         reply, answer = send_request(process, "echo", payload)
@@ -51,7 +51,7 @@ def test_bytes_come_back(start, size):
 
 
 @pytest.mark.parametrize(
-    ("do", "how"),
+    ("do", "ending"),
     [
         ("crash", "SIGSEGV"),
         ("abort", "SIGABRT"),
@@ -60,14 +60,14 @@ def test_bytes_come_back(start, size):
         ("raise", "status 1"),
     ],
 )
-def test_an_end_without_an_answer_is_told(start, do, how):
+def test_crash_without_an_answer_is_reported(start, do, ending):
     process = start()
     send_request(process, "echo")
-    with pytest.raises(DecoderError, match=how):
+    with pytest.raises(DecoderError, match=ending):
         send_request(process, do)
 
 
-def test_a_hang_is_ended(start):
+def test_hanging_decoder_is_stopped(start):
     process = start()
     send_request(process, "echo")
     begin = time.monotonic()
@@ -76,19 +76,19 @@ def test_a_hang_is_ended(start):
     assert time.monotonic() - begin < 20
 
 
-def test_memory_is_bounded(start):
+def test_memory_is_limited(start):
     process = start(128 * MIB)
     assert len(send_request(process, "fill", bytes=16 * MIB)[1]) == 16 * MIB
     with pytest.raises(DecoderError, match="more memory than a decoder may use"):
         send_request(process, "fill", bytes=512 * MIB)
 
 
-def test_an_answer_is_bounded(start):
+def test_answer_size_is_limited(start):
     with pytest.raises(DecoderError):
         send_request(start(), "fill", bytes=2 * MIB, max_bytes=MIB)
 
 
-def test_its_errors_are_text_of_bounded_length(start):
+def test_error_text_is_limited(start):
     process = start()
     with pytest.raises(UserError) as raised:
         send_request(process, "refuse")
@@ -97,7 +97,7 @@ def test_its_errors_are_text_of_bounded_length(start):
         "E0703", "it is damaged", "x.png", "h",
     )  # fmt: skip
     assert len(diagnostic.label) == 1000
-    assert send_request(process, "echo")[0] == {"length": 0}  # it goes on
+    assert send_request(process, "echo")[0] == {"length": 0}  # the decoder continues
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_its_errors_are_text_of_bounded_length(start):
         ("code", "message", "label", "help", "kind", "file", "line", "column"), "x")]],
     ids=str,
 )  # fmt: skip
-def test_errors_that_are_none_are_an_end(start, errors):
+def test_invalid_errors_stop_the_decoder(start, errors):
     with pytest.raises(DecoderError, match="reported an invalid error"):
         send_request(start(), "lie", errors=errors)
 
 
 @linux
-def test_there_is_no_network(start):
+def test_network_is_blocked(start):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         reply = send_request(start(), "connect", port=port)[0]
@@ -122,7 +122,7 @@ def test_there_is_no_network(start):
 
 @linux
 @pytest.mark.parametrize("do", ["run", "write", "append", "unlink", "rename", "chmod"])
-def test_nothing_is_run_or_changed(start, tmp_path, do):
+def test_running_programs_and_changing_files_are_blocked(start, tmp_path, do):
     file = tmp_path / "file"
     file.write_text("before")
     file.chmod(0o600)
@@ -133,36 +133,36 @@ def test_nothing_is_run_or_changed(start, tmp_path, do):
 
 
 @linux
-def test_no_process_is_ended(start):
+def test_killing_other_processes_is_blocked(start):
     with subprocess.Popen(["sleep", "60"]) as other_process:
         assert send_request(start(), "kill", pid=other_process.pid)[0]["refused"]
         assert other_process.poll() is None
         other_process.kill()
 
 
-def test_it_takes_no_module_of_the_folder_it_runs_in(tmp_path, monkeypatch, start):
+def test_modules_in_the_working_folder_are_not_imported(tmp_path, monkeypatch, start):
     (tmp_path / "json.py").write_text("import os; os._exit(9)")
     monkeypatch.chdir(tmp_path)
     assert send_request(start(), "echo")[0] == {"length": 0}
 
 
-def test_threads_and_forks_have_decoders_of_their_own(monkeypatch, root):
+def test_each_thread_and_fork_has_its_own_decoder(monkeypatch, root):
     monkeypatch.setenv("PYTHONPATH", str(root / "tests"))
     pool = DecoderPool("hostile_decoders", 256 * MIB, "image")
     wrong = []
 
-    def work(number):
+    def send_payloads(number):
         for size in range(1, 30):
             payload = bytes([number]) * (size * 1000)
             if bytes(pool.send_request({"do": "echo"}, payload, "x", 60, MIB)[1]) != payload:
                 wrong.append(number)
 
-    work(0)
+    send_payloads(0)
     child = os.fork()
     if not child:
-        work(1)
+        send_payloads(1)
         os._exit(bool(wrong))
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(2, 5)]
+    threads = [threading.Thread(target=send_payloads, args=(number,)) for number in range(2, 5)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -173,7 +173,7 @@ def test_threads_and_forks_have_decoders_of_their_own(monkeypatch, root):
     pool.close()
 
 
-def test_a_pool_goes_on_after_a_crash_and_names_the_file(monkeypatch, root):
+def test_pool_continues_after_a_crash_and_names_the_file(monkeypatch, root):
     monkeypatch.setenv("PYTHONPATH", str(root / "tests"))
     pool = DecoderPool("hostile_decoders", 256 * MIB, "slide")
     with pytest.raises(UserError) as raised:
@@ -187,7 +187,7 @@ def test_a_pool_goes_on_after_a_crash_and_names_the_file(monkeypatch, root):
 
 
 @linux
-def test_it_ends_with_who_started_it(root):
+def test_decoder_ends_with_its_parent(root):
     program = (
         "from tcc.compiler.support.confined_process import ConfinedProcess as P; import os; "
         "p = P('hostile_decoders', 1 << 28); p.send_request({'do': 'echo'}, b'', 60, 99); "

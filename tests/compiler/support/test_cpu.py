@@ -1,4 +1,4 @@
-"""What a processor's features mean for products of 8-bit integers."""
+"""The 8-bit product types that suit a processor's features."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ CPUS = {
 
 
 @pytest.mark.parametrize(("flags", "form"), CPUS.values(), ids=CPUS)
-def test_the_form_is_right_on_the_processor(tmp_path: Path, flags: str, form: str) -> None:
+def test_product_types_suit_the_processor(tmp_path: Path, flags: str, form: str) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : spectre_v1\n")
     int8_products = select_product_types(read_features(file))
@@ -28,7 +28,7 @@ def test_the_form_is_right_on_the_processor(tmp_path: Path, flags: str, form: st
     assert int8_products.why
 
 
-def test_a_system_that_does_not_say_gets_what_is_right_on_all(tmp_path: Path) -> None:
+def test_unknown_processor_gets_the_safe_product_types(tmp_path: Path) -> None:
     assert read_features(tmp_path / "none") == frozenset()
     (tmp_path / "odd").write_bytes(b"\xff\xfe\x00")
     assert read_features(tmp_path / "odd") == frozenset()

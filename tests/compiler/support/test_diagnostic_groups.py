@@ -1,4 +1,4 @@
-"""Many diagnostics of one cause are shown as one."""
+"""Many diagnostics with one cause are shown as one."""
 
 from tcc.compiler.support.diagnostics import (
     MIN_GROUP_SIZE,
@@ -16,7 +16,7 @@ def create_missing_image(number, predicate="is gone"):
     )
 
 
-def test_equal_messages_name_the_other_places():
+def test_equal_messages_list_the_other_locations():
     (group,) = group_alike([create_missing_image(number) for number in range(50)])
     assert str(group) == (
         "error[E1218]: this image is gone since the training\n"
@@ -27,7 +27,7 @@ def test_equal_messages_name_the_other_places():
     )
 
 
-def test_messages_that_differ_in_names_and_numbers_are_alike():
+def test_messages_with_other_names_and_numbers_are_grouped():
     span = Span("net.yaml", 3, 1, "- conv")
     diagnostics = [
         Diagnostic("E0504", f"conv_{n}.weight has shape {n}x3, not 4x3", span) for n in range(9)
@@ -37,7 +37,7 @@ def test_messages_that_differ_in_names_and_numbers_are_alike():
     assert "8 more like this: conv_1.weight 1x3 (net.yaml:3), conv_2.weight 2x3 (net" in str(group)
 
 
-def test_other_codes_and_words_stay_apart_in_their_order():
+def test_other_messages_are_not_grouped_and_keep_their_order():
     odd = Diagnostic("E1201", "this line has no label", Span("index.csv", 7, 1, "a,"))
     diagnostics = [
         create_missing_image(1),
@@ -51,7 +51,7 @@ def test_other_codes_and_words_stay_apart_in_their_order():
     assert sum(len(group.members) for group in groups) == len(diagnostics)
 
 
-def test_few_are_shown_each():
+def test_few_diagnostics_are_not_grouped():
     diagnostics = [create_missing_image(number) for number in range(MIN_GROUP_SIZE - 1)]
     assert [str(diagnostic) for diagnostic in group_alike(diagnostics)] == [
         str(diagnostic) for diagnostic in diagnostics

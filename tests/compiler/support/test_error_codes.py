@@ -1,4 +1,4 @@
-"""The table of error codes: every code of the code has an entry, and its example gives it."""
+"""The table of error codes: every code has an entry, and its example produces the code."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from tcc.compiler.support import error_codes
 ROOT = Path(__file__).resolve().parents[3]
 CODE = re.compile(r"[EW]\d{4}")
 TCC_COMMAND = re.compile(r"((?:\w+=\w+ )*)tcc (.*)")
-"""A command of ours, behind variables of the environment."""
+"""A `tcc` command after environment variables."""
 ENTRIES = error_codes.load_error_codes()
 ENTRIES_WITH_EXAMPLE = {
     code: entry for code, entry in ENTRIES.items() if entry.spec or entry.command
@@ -24,11 +24,11 @@ EXTRAS = {
     "E0906": "onnx_graphsurgeon", "E0910": "onnxsim", "E0911": "onnxsim",
     **{f"E{code}": "openslide" for code in range(1300, 1310)},
 }  # fmt: skip
-"""What the command of an example needs beside the base."""
+"""Packages that an example needs in addition to the base installation."""
 
 
 def collect_used_codes():
-    """The codes that stand as text in the code, outside its docstrings."""
+    """Collect the codes in string constants of the source, outside docstrings."""
     for folder in ("compiler", "backends", "tools", "src/tcc"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
@@ -36,11 +36,11 @@ def collect_used_codes():
                     yield node.value
 
 
-def test_every_code_has_an_entry_and_every_entry_a_code():
+def test_codes_and_entries_match():
     assert set(ENTRIES) == set(collect_used_codes())
 
 
-def test_entries_are_in_order_and_whole_sentences():
+def test_entries_are_sorted_and_complete_sentences():
     codes = sorted(ENTRIES, key=lambda code: (code[0], int(code[1:])))
     assert list(ENTRIES) == codes
     for entry in ENTRIES.values():
@@ -51,16 +51,18 @@ def test_entries_are_in_order_and_whole_sentences():
         assert entry.spec or entry.command or entry.text, entry.code
 
 
-def test_every_warning_of_specs_has_an_entry():
+def test_every_spec_warning_has_an_entry():
     assert {kind.code for kind in WARNING_KINDS} == {c for c in ENTRIES if c.startswith("W05")}
 
 
-def test_most_examples_are_run():
-    """What takes another machine, too little memory or disk, or a forged bundle is told in words."""
+def test_most_entries_have_a_runnable_example():
+    """Other entries need another machine, little memory or disk, or a forged bundle. They have a
+    text.
+    """
     assert len(ENTRIES_WITH_EXAMPLE) >= 0.84 * len(ENTRIES)
 
 
-# every fourth is tried at each change, all of them by `make test-all`
+# every fourth runs at each change, all of them with `make test-all`
 @pytest.mark.parametrize(
     "code",
     [
@@ -68,7 +70,7 @@ def test_most_examples_are_run():
         for number, code in enumerate(ENTRIES_WITH_EXAMPLE)
     ],
 )
-def test_the_example_gives_its_code(code, tmp_path, monkeypatch):
+def test_example_produces_its_code(code, tmp_path, monkeypatch):
     if code in EXTRAS:
         pytest.importorskip(EXTRAS[code])
     monkeypatch.chdir(tmp_path)
@@ -93,7 +95,7 @@ def test_the_example_gives_its_code(code, tmp_path, monkeypatch):
 
 
 def run(line):
-    """Run a line in the working folder: `tcc` in this process, what is none in a shell."""
+    """Run a line in the working folder: a `tcc` command in this process, another line in a shell."""
     from tcc.compiler.cli import app
 
     if matched_line := TCC_COMMAND.fullmatch(line):
@@ -106,7 +108,7 @@ def run(line):
 
 
 @pytest.mark.parametrize(
-    ("word", "code"),
+    ("query", "code"),
     [
         ("E0607", "E0607"), ("e0607", "E0607"), ("607", "E0607"), ("0607", "E0607"),
         ("[E0607]", "E0607"), ("501", "E0501"), ("w501", "W0501"), ("W0542", "W0542"),
@@ -114,5 +116,5 @@ def run(line):
         ("٦٠٧", None), ("E06070", None),
     ],
 )  # fmt: skip
-def test_words_that_mean_a_code(word, code):
-    assert error_codes.find_code(word, ENTRIES) == code
+def test_spellings_of_a_code_are_found(query, code):
+    assert error_codes.find_code(query, ENTRIES) == code

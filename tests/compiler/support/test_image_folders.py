@@ -1,4 +1,4 @@
-"""Folders of images: what is taken, and that what is not is named."""
+"""Folders of images: which files are read, and which are reported as skipped."""
 
 import os
 
@@ -10,12 +10,12 @@ PICTURE = Image.new("RGB", (3, 2))
 
 
 def read_warning(folder):
-    """The one warning of a folder, without the folder's own path."""
+    """Return the only warning of a folder, without the folder's path."""
     (warning,) = list_images(folder).collect_warnings()
     return str(warning).replace(f"{folder}/", "")
 
 
-def test_images_are_taken_whatever_the_case_of_their_endings(tmp_path):
+def test_suffix_case_does_not_matter(tmp_path):
     names = ["b.png", "a/z.JPG", "a/c/y.jfif", "x.pnm", "w.PBM"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def test_images_are_taken_whatever_the_case_of_their_endings(tmp_path):
     assert list(folder_listing.collect_warnings()) == []
 
 
-def test_what_is_no_image_is_named_and_counted(tmp_path):
+def test_other_files_are_named_and_counted(tmp_path):
     for name in ("notes.txt", "labels.csv", ".DS_Store", "set.npz", ".git/a.png", "__MACOSX/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"what stands here is text\n")
@@ -54,13 +54,13 @@ def test_hidden_images_are_skipped(tmp_path):
     )
 
 
-def test_a_hidden_folder_that_is_named_is_read(tmp_path):
+def test_hidden_folder_is_read_if_named(tmp_path):
     (tmp_path / ".set").mkdir()
     (tmp_path / ".set/a.webp").write_bytes(b"")
     assert list_images(tmp_path / ".set").images == (tmp_path / ".set/a.webp",)
 
 
-def test_images_that_are_skipped_are_named(tmp_path):
+def test_skipped_images_are_named(tmp_path):
     PICTURE.save(tmp_path / "a.gif")
     assert read_warning(tmp_path) == (
         "warning[E0717]: 1 file that looks like an image is skipped\n"
@@ -92,7 +92,7 @@ def test_images_that_are_skipped_are_named(tmp_path):
     )
 
 
-def test_very_many_are_counted(tmp_path):
+def test_many_skipped_images_are_counted(tmp_path):
     for number in range(MAX_NAMED + 5):
         (tmp_path / f"{number:02}.gif").write_bytes(b"GIF89a")
     text = read_warning(tmp_path)
@@ -101,14 +101,14 @@ def test_very_many_are_counted(tmp_path):
     assert "   = and 5 more\n" in text
 
 
-def test_a_folder_of_other_images_alone_says_which(tmp_path):
+def test_folder_with_only_unsupported_images_names_the_format(tmp_path):
     PICTURE.save(tmp_path / "a.gif")
     error = list_images(tmp_path).make_empty_error("E0711", tmp_path)
     assert error.message == "no image in this folder"
     assert error.notes == (f"{tmp_path}/a.gif: GIF is not supported",)
 
 
-def test_each_remark_is_made_once():
+def test_equal_remarks_are_grouped():
     diagnostics = list(group_remarks([("a", ("one", "two")), ("b", ("two",)), ("c", ())]))
     assert [(d.severity, d.message, d.at.file, d.notes) for d in diagnostics] == [
         ("warning", "one", "a", ()),
@@ -116,7 +116,7 @@ def test_each_remark_is_made_once():
     ]
 
 
-def test_formats_are_told_by_their_first_bytes():
+def test_formats_are_detected_by_their_first_bytes():
     assert detect_format(b"GIF87a..") == "GIF"
     assert detect_format(b"MM\0*") == "TIFF"
     assert detect_format(b"\0\0\0 ftypheic") == "HEIC"

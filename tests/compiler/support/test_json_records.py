@@ -1,4 +1,4 @@
-"""JSON documents: what is written, what is refused and how the refusal names its place."""
+"""JSON documents: what is written, what is refused, and how errors name the location."""
 
 import json
 from collections.abc import Mapping
@@ -31,13 +31,13 @@ class _Note(Record, frozen=True):
 KIND = DocumentKind(_Note, "note", 1, "E0651", "a note", "write it again")
 
 
-def test_read_as_written() -> None:
+def test_document_survives_writing_and_reading() -> None:
     decoded = KIND.decode(KIND.encode(_Note(1, "abc")), "n.json")
     assert (decoded.note, decoded.text) == (1, "abc")
 
 
 @pytest.mark.parametrize("key", ["seal", "text"])
-def test_a_key_is_missing(key: str) -> None:
+def test_missing_key_is_refused(key: str) -> None:
     document = json.loads(KIND.encode(_Note(1, "abc")))
     del document[key]
     with pytest.raises(UserError, match="the note is damaged") as caught:
@@ -51,23 +51,23 @@ class _Part(Record, frozen=True):
     later: OmitDefault[tuple[int, ...]] = ()
 
 
-class _Whole(Record, frozen=True):
+class _Document(Record, frozen=True):
     parts: Mapping[str, _Part]
-    listed: tuple[_Part, ...] = ()
+    extra_parts: tuple[_Part, ...] = ()
 
 
-def test_a_field_may_have_another_name_in_the_file_and_is_left_out_by_its_default():
-    record = _Whole({"x": _Part(0.5), "y": _Part(1.0, "b", (1,))})
+def test_fields_may_be_renamed_and_defaults_omitted():
+    record = _Document({"x": _Part(0.5), "y": _Part(1.0, "b", (1,))})
     document = {
         "parts": {
             "x": {"moved": 0.5, "kind": "a"},
             "y": {"moved": 1.0, "kind": "b", "later": (1,)},
         },
-        "listed": (),
+        "extra_parts": (),
     }
     assert json_records.encode(record) == document
     assert list(json_records.encode(record)["parts"]["y"]) == ["moved", "kind", "later"]
-    assert json_records.decode(_Whole, json.loads(json.dumps(document))) == record
+    assert json_records.decode(_Document, json.loads(json.dumps(document))) == record
     assert replace(record.parts["x"], share=2.0) == _Part(2.0)
     assert asdict(record)["parts"]["x"] == {"share": 0.5, "kind": "a", "later": ()}
 
@@ -83,10 +83,10 @@ def test_a_field_may_have_another_name_in_the_file_and_is_left_out_by_its_defaul
         ("k5", {"moved": 10**400}, "parts/k5/moved: number out of range"),
     ],
 )
-def test_what_is_wrong_in_a_mapping_is_named_by_its_key(key, part, message):
+def test_errors_in_a_mapping_name_the_key(key, part, message):
     document = {"parts": {f"k{n}": {"moved": n} for n in range(13)} | {key: part}}
     with pytest.raises(RecordError) as error:
-        json_records.decode(_Whole, document)
+        json_records.decode(_Document, document)
     assert str(error.value) == message
 
 
@@ -101,7 +101,7 @@ def test_what_is_wrong_in_a_mapping_is_named_by_its_key(key, part, message):
         (b"\xff", "invalid start byte"),
     ],
 )
-def test_text_that_means_nothing_or_two_things_is_refused(text, message):
+def test_invalid_or_ambiguous_json_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         json_records.parse(text)
 
@@ -113,8 +113,8 @@ def test_text_that_means_nothing_or_two_things_is_refused(text, message):
         LayerAgreement, PaperTable, Training, NetworkDescription,
     ],
 )  # fmt: skip
-def test_every_object_of_a_document_refuses_keys_that_it_does_not_know(document):
-    """Also those within others: msgspec takes other classes too, and passes over their keys."""
+def test_every_object_refuses_unknown_keys(document):
+    """Nested objects too: msgspec also accepts other classes and ignores their unknown keys."""
     components = msgspec.json.schema_components([document])[1]
     assert components
     for name, schema in components.items():

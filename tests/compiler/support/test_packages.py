@@ -1,4 +1,4 @@
-"""Versions of packages, as `importlib.metadata` gives them, without what that loads."""
+"""Package versions equal those of `importlib.metadata`, without its import time."""
 
 import subprocess
 import sys
@@ -9,18 +9,18 @@ import pytest
 from tcc.compiler.support import external_tools
 
 
-def test_every_installed_package_has_the_version_that_its_metadata_say():
+def test_versions_match_the_package_metadata():
     versions = {
         distribution.name: distribution.version for distribution in metadata.distributions()
     }
     assert len(versions) > 20
-    # Of two of a name, the first that Python looks at is the one that it loads.
+    # Of two packages with one name, Python loads the first that it finds.
     assert {name: external_tools.installed_version(name) for name in versions} == {
         name: metadata.version(name) for name in versions
     }
 
 
-def test_spellings_of_a_name_and_what_is_not_there():
+def test_name_spellings_and_missing_packages():
     assert (
         external_tools.installed_version("ONNX_Runtime")
         is external_tools.installed_version("no-such-package")
@@ -33,7 +33,7 @@ def test_spellings_of_a_name_and_what_is_not_there():
     )
 
 
-def test_the_first_place_counts_and_others_are_found_otherwise(tmp_path, monkeypatch):
+def test_first_folder_wins_and_other_forms_use_importlib(tmp_path, monkeypatch):
     for folder, name in (("a", "it_is-1.2.dist-info"), ("b", "it_is-1.3.dist-info")):
         (tmp_path / folder / name).mkdir(parents=True)
     (tmp_path / "b/other-7-py3.11.egg-info").mkdir()
@@ -47,8 +47,8 @@ def test_the_first_place_counts_and_others_are_found_otherwise(tmp_path, monkeyp
     assert external_tools.installed_version("strange") is None
 
 
-def test_a_folder_without_metadata_is_no_package_for_a_newer_finder_either(tmp_path):
-    """Which dask loads, and which finds packages for the standard library from then on."""
+def test_folder_without_metadata_is_ignored_by_newer_finders(tmp_path):
+    """dask loads such a finder, which then also finds packages for the standard library."""
     (tmp_path / "strange.dist-info").mkdir()
     program = (
         "import importlib_metadata, sys; from tcc.compiler.support import external_tools\n"
@@ -58,7 +58,7 @@ def test_a_folder_without_metadata_is_no_package_for_a_newer_finder_either(tmp_p
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_it_loads_no_metadata():
+def test_importlib_metadata_is_not_loaded():
     program = (
         "import sys; from tcc.compiler.support import external_tools\n"
         "assert external_tools.installed_version('numpy'); assert 'importlib.metadata' not in sys.modules"

@@ -1,4 +1,4 @@
-"""The project file: found, read, and every mistake in it located."""
+"""The project file: it is found and read, and every error has a location."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def read_refusal(text: str) -> str:
     return str(caught.value)
 
 
-def test_every_key_is_read_and_paths_start_from_the_file():
+def test_every_key_is_read_and_paths_are_relative_to_the_file():
     project = parse_text(FULL_FILE)
     assert project.spec == "spec/ddsnet.yaml"
     assert project.weights == Path("top/w.safetensors")
@@ -48,7 +48,7 @@ def test_every_key_is_read_and_paths_start_from_the_file():
     assert project.folder == Path("top")
 
 
-def test_a_tilde_is_the_home_folder(monkeypatch):
+def test_tilde_is_expanded_to_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/h")
     project = parse_text('spec = "~/a.yaml"\nout = "~/b"\nweights = "~c"')
     assert (project.spec, project.out, project.weights) == (
@@ -58,7 +58,7 @@ def test_a_tilde_is_the_home_folder(monkeypatch):
     )
 
 
-def test_parameters_become_what_set_takes():
+def test_parameters_become_set_options():
     assert parse_text(FULL_FILE).params == {
         "classes": "5",
         "layers": "[4, 4]",
@@ -68,7 +68,7 @@ def test_parameters_become_what_set_takes():
     }
 
 
-def test_the_nearest_file_above_is_found(tmp_path):
+def test_nearest_file_above_is_found(tmp_path):
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "tcc.toml").write_text('precision = "far"')
     assert project_file.find_project(tmp_path / "a/b").path == tmp_path / "tcc.toml"
@@ -76,22 +76,22 @@ def test_the_nearest_file_above_is_found(tmp_path):
     assert project_file.find_project(tmp_path / "a/b").precision == "near"
 
 
-def test_in_the_working_directory_paths_stay_relative(tmp_path, monkeypatch):
+def test_paths_stay_relative_in_the_working_directory(tmp_path, monkeypatch):
     (tmp_path / "tcc.toml").write_text('out = "build"')
     monkeypatch.chdir(tmp_path)
     assert project_file.find_project(Path()).out == Path("build")
 
 
-def test_without_a_file_there_are_no_defaults(tmp_path):
+def test_without_a_project_file_there_are_no_defaults(tmp_path):
     assert project_file.find_project(tmp_path) == project_file.Project()
 
 
-def test_a_folder_of_that_name_is_no_project(tmp_path):
+def test_folder_with_the_file_name_is_ignored(tmp_path):
     (tmp_path / "tcc.toml").mkdir()
     assert project_file.find_project(tmp_path).path is None
 
 
-def test_the_repository_has_one(root):
+def test_repository_has_a_project_file(root):
     project = project_file.find_project(root)
     assert project.path == root / "tcc.toml"
     assert project.spec in {path.parent.name for path in shipped.list_trained()}
@@ -99,7 +99,7 @@ def test_the_repository_has_one(root):
     assert project.data.is_dir()
 
 
-def test_a_misspelt_key_gets_its_nearest():
+def test_misspelt_key_has_a_suggestion():
     assert read_refusal('spec = "a.yaml"\ntargts = ["host"]\n') == (
         "error[E0612]: unknown key `targts` in the project file\n"
         " --> top/tcc.toml:2:1\n"
@@ -110,7 +110,7 @@ def test_a_misspelt_key_gets_its_nearest():
     )
 
 
-def test_an_unknown_key_gets_the_list():
+def test_unknown_key_lists_the_known_keys():
     assert "help: known keys: spec, weights, data, targets," in read_refusal("colour = 1\n")
 
 
@@ -130,14 +130,14 @@ def test_an_unknown_key_gets_the_list():
         ("[spec]\ny = 1", "`spec` must be a string"),
     ],
 )
-def test_a_value_of_the_wrong_kind(text, message):
+def test_wrong_value_types_are_refused(text, message):
     refusal = read_refusal(text)
     assert "error[E0613]" in refusal
     assert message in refusal
     assert "--> top/tcc.toml:" in refusal
 
 
-def test_all_mistakes_are_shown_at_once():
+def test_all_errors_are_reported_together():
     refusal = read_refusal("spec = 1\nfoo = 2\n[params]\nbad = 1979-05-27\n")
     assert [line for line in refusal.splitlines() if "-->" in line] == [
         " --> top/tcc.toml:1:1",
@@ -161,13 +161,13 @@ def test_a_syntax_error_at_the_end_is_located():
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"spec = '" + b"x" * 70_000 + b"'"])
-def test_what_is_no_text_or_too_large(tmp_path, data):
+def test_binary_or_too_large_file_is_refused(tmp_path, data):
     (tmp_path / "tcc.toml").write_bytes(data)
     with pytest.raises(UserError, match="E0610"):
         project_file.find_project(tmp_path)
 
 
-def test_deep_nesting_is_an_error_and_no_crash():
+def test_deep_nesting_is_refused():
     assert "error[E0611]" in read_refusal("spec = " + "[" * 20_000)
 
 

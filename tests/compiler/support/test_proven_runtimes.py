@@ -1,4 +1,4 @@
-"""Which releases of runtimes were held against the recorded outputs."""
+"""Which runtime releases were tested against the recorded outputs."""
 
 import tomllib
 from importlib.resources import files
@@ -23,7 +23,7 @@ def record(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("version", "said"),
+    ("version", "messages"),
     [
         ("1.2.3", []),
         (None, []),
@@ -36,18 +36,18 @@ def record(monkeypatch):
         ),
     ],
 )
-def test_what_is_said_of_a_release(record, version, said):
-    assert list(external_tools.describe_unproven_releases([create_tool(version)])) == said
+def test_untested_and_differing_releases_are_reported(record, version, messages):
+    assert list(external_tools.describe_unproven_releases([create_tool(version)])) == messages
 
 
-def test_other_tools_are_none_of_it(record):
+def test_other_tools_are_not_reported(record):
     assert (
         list(external_tools.describe_unproven_releases([Tool("onnx", "write ONNX files", "1")]))
         == []
     )
 
 
-def test_the_record_has_two_releases_of_each_runtime_on_both_networks():
+def test_record_has_two_exact_releases_of_each_runtime():
     text = (files("tcc.compiler.support") / external_tools.PROVEN_RECORD).read_text()
     releases = tomllib.loads(text)
     assert releases.keys() == {"onnxruntime", "ai-edge-litert"}

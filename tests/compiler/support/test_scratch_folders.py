@@ -1,4 +1,4 @@
-"""Scratch folders: gone when their step ends or, where its process was killed, with the next one."""
+"""Scratch folders are removed after their step, or by the next step if the process was killed."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ import pytest
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.atomic_files import MachineError
 
-KILLED = """
+KILL_IN_STEP = """
 import os, signal
 from tcc.compiler.support import atomic_files
 with atomic_files.create_scratch_folder() as folder:
@@ -37,13 +37,13 @@ def list_names(folder: Path) -> list[str]:
 
 def run_killed(temporary: Path) -> Path:
     completed = subprocess.run(
-        [sys.executable, "-c", KILLED], capture_output=True, text=True, check=False
+        [sys.executable, "-c", KILL_IN_STEP], capture_output=True, text=True, check=False
     )
     assert completed.returncode == -signal.SIGKILL, completed.stderr
     return Path(completed.stdout.strip())
 
 
-def test_it_is_there_for_its_step_alone(temporary):
+def test_folder_exists_only_during_its_step(temporary):
     with atomic_files.create_scratch_folder() as folder:
         assert folder.parent == temporary
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -52,7 +52,7 @@ def test_it_is_there_for_its_step_alone(temporary):
     assert list_names(temporary) == []
 
 
-def test_an_error_of_the_step_is_its_own(temporary):
+def test_errors_of_the_step_are_unchanged(temporary):
     with pytest.raises(ValueError, match="mine"), atomic_files.create_scratch_folder():
         raise ValueError("mine")
     with pytest.raises(FileNotFoundError), atomic_files.create_scratch_folder() as folder:
@@ -60,7 +60,7 @@ def test_an_error_of_the_step_is_its_own(temporary):
     assert list_names(temporary) == []
 
 
-def test_what_a_killed_process_left_goes_with_the_next(temporary):
+def test_leftovers_of_a_killed_process_are_removed(temporary):
     leftover = run_killed(temporary)
     assert (leftover / "deep/file").is_file()
     with atomic_files.create_scratch_folder() as folder:
@@ -68,7 +68,7 @@ def test_what_a_killed_process_left_goes_with_the_next(temporary):
     assert list_names(temporary) == []
 
 
-def test_one_in_use_stays(temporary):
+def test_folder_in_use_is_kept(temporary):
     with atomic_files.create_scratch_folder() as scratch:
         (scratch / "x").write_bytes(b"1")
         with atomic_files.create_scratch_folder():
@@ -77,7 +77,7 @@ def test_one_in_use_stays(temporary):
         assert (scratch / "x").is_file()
 
 
-def test_what_is_not_ours_stays(temporary):
+def test_other_folders_are_kept(temporary):
     (temporary / "tcc-projects").mkdir()
     (temporary / "tcc-scratch-0123456789").mkdir()
     (temporary / "tcc-scratch-0123456789ab").mkdir()
@@ -93,31 +93,31 @@ def test_what_is_not_ours_stays(temporary):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
-def test_another_users_stays(temporary):
+def test_folder_of_another_user_is_kept(temporary):
     leftover = run_killed(temporary)
     os.chown(leftover, 12345, 12345)
     atomic_files.remove_stale_scratch()
     assert (leftover / "deep/file").is_file()
 
 
-def test_one_that_was_killed_before_its_mark_goes_too(temporary):
+def test_empty_unmarked_folder_is_removed(temporary):
     (temporary / "tcc-scratch-0123456789ab").mkdir()
     atomic_files.remove_stale_scratch()
     assert list_names(temporary) == []
 
 
-def test_a_sweep_ends_in_time(temporary, monkeypatch):
+def test_cleanup_time_is_limited(temporary, monkeypatch):
     run_killed(temporary)
     monkeypatch.setattr(atomic_files, "CLEANUP_SECONDS", -1)
     atomic_files.remove_stale_scratch()
     assert len(list_names(temporary)) == 1
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_a_full_disk_is_said_with_its_place(temporary, named):
+@pytest.mark.parametrize("has_path", [True, False])
+def test_full_disk_is_reported_with_the_folder(temporary, has_path):
     def fill() -> None:
         with atomic_files.create_scratch_folder() as folder:
-            path_arguments = [str(folder / "x")] if named else []
+            path_arguments = [str(folder / "x")] if has_path else []
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *path_arguments)
 
     with pytest.raises(MachineError) as caught:
@@ -131,8 +131,8 @@ def test_a_full_disk_is_said_with_its_place(temporary, named):
     assert list_names(temporary) == []
 
 
-def test_a_full_disk_that_an_error_does_not_name(temporary, monkeypatch):
-    """As numpy has it, and programs that only say that they failed."""
+def test_full_disk_is_detected_behind_other_errors(temporary, monkeypatch):
+    """For example from numpy, and from programs that only report a failure."""
     monkeypatch.setattr(atomic_files, "MIN_FREE_BYTES", 1 << 60)
     with (
         pytest.raises(MachineError, match="No space left on device"),
@@ -146,16 +146,16 @@ def test_a_full_disk_that_an_error_does_not_name(temporary, monkeypatch):
         atomic_files.check_disk_space(folder)
 
 
-def test_a_full_disk_elsewhere_is_not_this_one(temporary, tmp_path):
+def test_full_disk_elsewhere_is_not_reported_for_this_folder(temporary, tmp_path):
     with pytest.raises(OSError, match="No space left"), atomic_files.create_scratch_folder():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/elsewhere/x")
 
 
-def test_no_place_at_all(temporary, monkeypatch):
-    def none() -> str:
+def test_missing_temporary_folder_is_reported(temporary, monkeypatch):
+    def raise_missing() -> str:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
-    monkeypatch.setattr(tempfile, "gettempdir", none)
+    monkeypatch.setattr(tempfile, "gettempdir", raise_missing)
     with (
         pytest.raises(MachineError, match="No usable temporary directory"),
         atomic_files.create_scratch_folder(),

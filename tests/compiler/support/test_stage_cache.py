@@ -1,4 +1,4 @@
-"""Entries of the stage cache: whole or not there, bounded, whoever writes and wherever he dies."""
+"""The stage cache: complete entries, a limited size, and parallel or killed writers."""
 
 import os
 import random
@@ -21,7 +21,7 @@ PARTS = {"first": b"\n\0 bytes", "empty": b"", "last": bytes(1000)}
 def cache(tmp_path):
     messages = []
     new_cache = StageCache(tmp_path / "tcc/stages", 100_000, messages.append)
-    new_cache.said = messages
+    new_cache.reported = messages
     return new_cache
 
 
@@ -33,7 +33,7 @@ def list_names(cache):
     return {path.name for path in cache.folder.glob("*/*")}
 
 
-def test_what_is_put_comes_back_and_nothing_else(cache):
+def test_only_the_stored_entry_is_returned(cache):
     assert cache.get("size", FIRST_KEY) is None
     cache.store("size", FIRST_KEY, PARTS)
     assert cache.get("size", FIRST_KEY) == PARTS
@@ -44,7 +44,7 @@ def test_what_is_put_comes_back_and_nothing_else(cache):
     assert [(u.stage, u.entries) for u in cache.measure_usage() if u.entries] == [("size", 1)]
 
 
-def test_keys_tell_values_and_stages_apart():
+def test_keys_differ_by_value_and_stage():
     assert (
         len(
             {
@@ -79,7 +79,7 @@ def test_keys_tell_values_and_stages_apart():
         lambda data: bytes(len(data)),
     ],
 )
-def test_a_damaged_entry_is_thrown_away(cache, damage):
+def test_damaged_entry_is_removed(cache, damage):
     cache.store("size", FIRST_KEY, PARTS)
     get_entry_path(cache).write_bytes(damage(get_entry_path(cache).read_bytes()))
     assert cache.get("size", FIRST_KEY) is None
@@ -88,7 +88,7 @@ def test_a_damaged_entry_is_thrown_away(cache, damage):
     assert cache.get("size", FIRST_KEY) == PARTS
 
 
-def test_every_flipped_bit_is_found(cache):
+def test_every_flipped_bit_is_detected(cache):
     cache.store("size", FIRST_KEY, {"a": b"xyz"})
     content = get_entry_path(cache).read_bytes()
     for byte_index in range(len(content)):
@@ -112,7 +112,7 @@ def test_every_flipped_bit_is_found(cache):
         b'{"stage": "size", "key": "KEY", "parts": ' + b"[" * 100_000,
     ],
 )
-def test_a_forged_entry_whose_hash_holds_is_thrown_away(cache, head):
+def test_forged_entry_with_a_valid_hash_is_refused(cache, head):
     import hashlib
 
     cache.store("size", FIRST_KEY, PARTS)
@@ -121,7 +121,7 @@ def test_a_forged_entry_whose_hash_holds_is_thrown_away(cache, head):
     assert cache.get("size", FIRST_KEY) is None
 
 
-def test_an_entry_under_the_name_of_another_is_not_it(cache):
+def test_entry_under_another_name_is_refused(cache):
     cache.store("size", FIRST_KEY, PARTS)
     cache.store("bundle", SECOND_KEY, PARTS)
     get_entry_path(cache).rename(get_entry_path(cache, SECOND_KEY))
@@ -130,7 +130,7 @@ def test_an_entry_under_the_name_of_another_is_not_it(cache):
     assert cache.get("size", SECOND_KEY) is None  # another stage
 
 
-def test_a_folder_or_a_pipe_in_the_place_of_an_entry(cache):
+def test_folder_or_pipe_in_place_of_an_entry_is_handled(cache):
     cache.store("size", SECOND_KEY, PARTS)
     os.mkfifo(get_entry_path(cache))
     assert cache.get("size", FIRST_KEY) is None
@@ -138,21 +138,21 @@ def test_a_folder_or_a_pipe_in_the_place_of_an_entry(cache):
     get_entry_path(cache, SECOND_KEY).mkdir()
     assert cache.get("size", SECOND_KEY) is None
     cache.store("size", SECOND_KEY, PARTS)
-    assert len(cache.said) == 1
-    assert "is off for this run" in cache.said[0]
+    assert len(cache.reported) == 1
+    assert "is off for this run" in cache.reported[0]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_entry_that_may_not_be_read(cache):
+def test_unreadable_entry_is_replaced(cache):
     cache.store("size", FIRST_KEY, PARTS)
     get_entry_path(cache).chmod(0)
     assert cache.get("size", FIRST_KEY) is None
     cache.store("size", FIRST_KEY, PARTS)
     assert cache.get("size", FIRST_KEY) == PARTS
-    assert not cache.said
+    assert not cache.reported
 
 
-def test_what_was_used_longest_ago_makes_room(cache):
+def test_least_recently_used_entries_are_removed(cache):
     numbers = [compute_key("size", {"number": number}) for number in range(12)]
     for age, name in enumerate(numbers[:9]):
         cache.store("size" if age % 2 else "bundle", name, {"a": bytes(10_000)})
@@ -166,7 +166,7 @@ def test_what_was_used_longest_ago_makes_room(cache):
     assert list_names(cache) == {numbers[0], *numbers[4:]}
 
 
-def test_a_clock_that_was_set_back(cache):
+def test_entries_with_future_times_are_removed_first(cache):
     old = [compute_key("size", {"number": number}) for number in range(9)]
     ahead = time.time() + 1e6
     for name in old:
@@ -174,28 +174,28 @@ def test_a_clock_that_was_set_back(cache):
         os.utime(get_entry_path(cache, name), (ahead, ahead))
     for name in (FIRST_KEY, SECOND_KEY):
         cache.store("size", name, {"a": bytes(10_000)})
-    # What comes now stays, and what seems to be of the future goes.
+    # New entries stay, and entries with a future time are removed.
     assert {FIRST_KEY, SECOND_KEY} < list_names(cache)
     assert len(list_names(cache)) == 9
 
 
-def test_an_entry_larger_than_the_limit_is_not_kept(cache):
+def test_entry_larger_than_the_limit_is_not_stored(cache):
     cache.store("size", SECOND_KEY, PARTS)
     cache.store("size", FIRST_KEY, {"a": bytes(cache.limit)})
     assert list_names(cache) == {SECOND_KEY}
-    assert not cache.said
+    assert not cache.reported
     os.truncate(get_entry_path(cache, SECOND_KEY), cache.limit * 2)
     assert cache.get("size", SECOND_KEY) is None
 
 
-def test_without_a_folder_nothing_is_kept():
+def test_without_a_folder_nothing_is_stored():
     cache = StageCache(None)
     cache.store("size", FIRST_KEY, PARTS)
     assert cache.get("size", FIRST_KEY) is None
     assert not any(use.entries for use in cache.measure_usage() + cache.clear())
 
 
-def test_a_place_where_nothing_can_be_written_is_told_once(tmp_path):
+def test_unwritable_folder_is_reported_once(tmp_path):
     (tmp_path / "file").write_text("")
     messages = []
     cache = StageCache(tmp_path / "file/stages", 1000, messages.append)
@@ -225,8 +225,8 @@ def start_writer(cache, rounds, limit=10_000, setup=""):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_several_processes_write_the_same_entries(cache):
-    """With room for three of five, so that each removes what another reads."""
+def test_parallel_writers_do_not_disturb_each_other(cache):
+    """With room for three of five entries, each process removes entries that another reads."""
     running = [start_writer(cache, 20) for _ in range(3)]
     ended = [process.communicate() for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], ended
@@ -235,7 +235,7 @@ def test_several_processes_write_the_same_entries(cache):
     assert not any(name.startswith(".") for name in list_names(cache))
 
 
-def test_killed_writers_leave_nothing_that_hinders(cache):
+def test_killed_writers_do_not_block_later_ones(cache):
     rng = random.Random(3)
     for _ in range(6):
         running = start_writer(cache, 10_000)
@@ -243,18 +243,18 @@ def test_killed_writers_leave_nothing_that_hinders(cache):
         time.sleep(rng.random() / 20)
         running.send_signal(signal.SIGKILL)
         running.communicate()
-        leftovers = [one for one in cache.folder.glob("*/*") if not one.name.startswith(".")]
+        leftovers = [path for path in cache.folder.glob("*/*") if not path.name.startswith(".")]
         for name in range(5):
-            one = compute_key("size", {"name": name})
-            is_complete = cache.get("size", one) == {"a": bytes([name]) * 3000}
-            assert is_complete == any(path.name == one for path in leftovers)
+            key = compute_key("size", {"name": name})
+            is_complete = cache.get("size", key) == {"a": bytes([name]) * 3000}
+            assert is_complete == any(path.name == key for path in leftovers)
     (get_entry_path(cache, f".{FIRST_KEY}.tcc-new-01234567")).write_bytes(b"half")
     cache.store("size", FIRST_KEY, PARTS)
     assert not any(name.startswith(".") for name in list_names(cache))
-    assert not cache.said
+    assert not cache.reported
 
 
-def test_what_a_killed_writer_left_is_cleared(cache):
+def test_leftovers_of_a_killed_writer_are_cleared(cache):
     cache.store("size", FIRST_KEY, PARTS)
     leftover = get_entry_path(cache, f".{SECOND_KEY}.tcc-new-01234567")
     notes = get_entry_path(cache, "notes.txt")
@@ -265,8 +265,8 @@ def test_what_a_killed_writer_left_is_cleared(cache):
     assert list_names(cache) == {"notes.txt"}
 
 
-def test_a_full_disk(cache):
-    """As where a file may have 2000 bytes at most."""
+def test_full_disk_is_reported_once(cache):
+    """Simulated by a limit of 2000 bytes per file."""
     limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
     running = start_writer(cache, 3, setup=limited)
     out, err = running.communicate()
@@ -279,23 +279,23 @@ def test_a_full_disk(cache):
     ("text", "bytes"),
     [("", 10**9), ("0", 0), ("7", 7), ("500 MB", 5 * 10**8), ("2gb", 2 * 10**9), (" 3KB ", 3000)],
 )
-def test_limits(monkeypatch, text, bytes):
+def test_cache_limits_are_parsed(monkeypatch, text, bytes):
     monkeypatch.setenv("TCC_CACHE_LIMIT", text)
     assert stage_cache.read_limit() == bytes
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5 GB", "MB", "much", "1 TB", "9" * 99, "٣", "1 GB GB"])
-def test_limits_that_are_none(monkeypatch, text):
+def test_invalid_cache_limits_are_refused(monkeypatch, text):
     monkeypatch.setenv("TCC_CACHE_LIMIT", text)
     with pytest.raises(UserError, match="E1400"):
         stage_cache.read_limit()
 
 
-def test_places(monkeypatch, tmp_path):
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("TCC_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert stage_cache.find_cache_folder() == tmp_path / "tcc/stages"
-    monkeypatch.setenv("XDG_CACHE_HOME", "below")  # of no account, as the specification has it
+    monkeypatch.setenv("XDG_CACHE_HOME", "below")  # ignored, as the specification requires
     monkeypatch.setenv("HOME", str(tmp_path))
     assert stage_cache.find_cache_folder() == tmp_path / ".cache/tcc/stages"
     monkeypatch.setenv("TCC_CACHE", str(tmp_path / "mine"))
@@ -305,7 +305,7 @@ def test_places(monkeypatch, tmp_path):
         stage_cache.find_cache_folder()
 
 
-def test_a_folder_that_others_may_write_to_is_not_used(monkeypatch, tmp_path):
+def test_folder_writable_by_others_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setenv("TCC_CACHE", str(tmp_path / "mine"))
     monkeypatch.delenv("TCC_CACHE_LIMIT")
     stage_cache.open_user_cache(print).store("size", FIRST_KEY, PARTS)

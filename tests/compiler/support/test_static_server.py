@@ -1,4 +1,4 @@
-"""The web server of known files: every request gets an answer or an end, and no traceback."""
+"""The web server of known files: every request gets an answer or is closed, without a traceback."""
 
 import contextlib
 import socket
@@ -17,7 +17,7 @@ LARGE = bytes(8 << 20)
 
 @pytest.fixture
 def listening(tmp_path):
-    """Serve two files; end before the fixture does."""
+    """Serve two files. Shut down before the test ends."""
     for name, data in (("index.html", PAGE), ("large.bin", LARGE)):
         (tmp_path / name).write_bytes(data)
     files = {name: tmp_path / name for name in ("index.html", "large.bin")}
@@ -35,7 +35,7 @@ def connect(server):
 
 
 def read_all(client):
-    """Return what comes until the connection ends, whichever way it ends."""
+    """Return all bytes until the connection ends in any way."""
     parts = []
     with contextlib.suppress(ConnectionError):
         while part := client.recv(1 << 16):
@@ -55,7 +55,7 @@ def parse_status(answer):
     return int(answer.split()[1]) if answer.startswith(b"HTTP/") else None
 
 
-def test_addresses_that_are_none_are_refused(listening, capfd):
+def test_invalid_host_headers_are_refused(listening, capfd):
     hosts = ("[", "]", "[x]", "[::1", "a]b", "localhost:x", "\u2100".encode().decode("latin-1"))
     for host in hosts:
         answer = send_request(
@@ -80,7 +80,7 @@ def test_addresses_that_are_none_are_refused(listening, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_client_that_drops_a_download_is_nothing_to_report(listening, capfd):
+def test_dropped_download_is_not_reported(listening, capfd):
     for _ in range(5):
         with connect(listening) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0] + [0] * 4))
@@ -93,7 +93,7 @@ def test_a_client_that_drops_a_download_is_nothing_to_report(listening, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_connections_are_bounded(listening):
+def test_connections_are_limited(listening):
     thread_count = threading.active_count()
     clients = [connect(listening) for _ in range(static_server.MAX_CONNECTIONS + 20)]
     try:
@@ -103,19 +103,19 @@ def test_connections_are_bounded(listening):
     finally:
         for client in clients:
             client.close()
-    # Who waited has a turn.
+    # Waiting clients are served now.
     assert (
         parse_status(send_request(listening, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 302
     )
 
 
 @pytest.mark.parametrize("request_line", [b"", b"GET / HTTP/1.1\r\n", b"GET /large.bin"])
-def test_a_client_that_asks_slowly_is_dropped(listening, monkeypatch, request_line):
+def test_slow_request_is_dropped(listening, monkeypatch, request_line):
     monkeypatch.setattr(static_server, "CLIENT_TIMEOUT", 0.3)
     start = time.monotonic()
     with connect(listening) as client, contextlib.suppress(ConnectionError):
         client.sendall(request_line)
-        # A byte now and then: no single wait is long.
+        # A byte from time to time: no single wait is long.
         for _ in range(100):
             client.sendall(b"x")
             client.settimeout(0.05)
@@ -125,7 +125,7 @@ def test_a_client_that_asks_slowly_is_dropped(listening, monkeypatch, request_li
     assert time.monotonic() - start < 4
 
 
-def test_a_client_that_takes_slowly_is_dropped(listening, monkeypatch):
+def test_slow_download_is_dropped(listening, monkeypatch):
     monkeypatch.setattr(static_server, "CLIENT_TIMEOUT", 0.3)
     monkeypatch.setattr(static_server, "MIN_BYTES_PER_SECOND", 1 << 30)
     with connect(listening) as client:
@@ -138,7 +138,7 @@ def test_a_client_that_takes_slowly_is_dropped(listening, monkeypatch):
         assert time.monotonic() - start < 4
 
 
-def test_requests_of_any_bytes_get_an_answer(listening, capfd):
+def test_random_requests_get_an_answer(listening, capfd):
     """The core of `python tools/fuzz http`."""
     numbers = Random(1)
     request_bytes = b"GET /index.html HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
@@ -157,8 +157,8 @@ def test_requests_of_any_bytes_get_an_answer(listening, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_an_interrupt_ends_it_wherever_it_comes(listening, monkeypatch):
-    """As Ctrl-C in the wait for a thread that has begun, and ends before it is heard."""
+def test_interrupt_at_any_moment_stops_the_server(listening, monkeypatch):
+    """Ctrl-C while waiting for a started thread that ends before the interrupt is handled."""
     finished = threading.Event()
     begin, finish = threading.Thread.start, StaticServer._release_slot
 
@@ -167,11 +167,11 @@ def test_an_interrupt_ends_it_wherever_it_comes(listening, monkeypatch):
         assert finished.wait(20)
         raise KeyboardInterrupt
 
-    def note(server, connection):
+    def signal_finish(server, connection):
         finish(server, connection)
         finished.set()
 
-    monkeypatch.setattr(StaticServer, "_release_slot", note)
+    monkeypatch.setattr(StaticServer, "_release_slot", signal_finish)
     client, connection = socket.socketpair()
     with client, connection:
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")

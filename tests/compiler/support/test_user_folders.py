@@ -1,4 +1,4 @@
-"""Folders and files that only the user and root can change, and those that others can."""
+"""Folders and files: those that only the user and root can change, and those that others can."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ import pytest
 from tcc.compiler.support import user_folders
 
 NOBODY = 65534
-AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make files of others")
+AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root to create files of other users")
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path / "home"
 
 
-def test_a_relative_variable_is_ignored_and_that_is_said(home, monkeypatch):
+def test_relative_variable_is_ignored_with_a_notice(home, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "c")
     assert user_folders.locate_folder("XDG_CACHE_HOME", "x") == home / ".cache/tcc/x"
     (notice,) = user_folders.describe_ignored_variables()
@@ -40,7 +40,7 @@ def test_a_relative_variable_is_ignored_and_that_is_said(home, monkeypatch):
     assert user_folders.prepare_cache_folder("kernels") == home / "c/tcc/kernels"
 
 
-def test_folders_that_are_made_are_the_users_alone(home):
+def test_new_folders_are_private(home):
     user_folders.make_folder(home / "a/b/c")
     for path in (home / "a", home / "a/b", home / "a/b/c"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -51,7 +51,7 @@ PARTS = (".", "..", "../..", "../../..")
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757, 0o707])
 @pytest.mark.parametrize("part", PARTS)
-def test_a_folder_is_as_safe_as_each_above_it(mode, part, home):
+def test_folder_is_unsafe_below_a_writable_folder(mode, part, home):
     folder = user_folders.prepare_cache_folder("kernels")
     assert user_folders.find_obstacle(folder) == ""
     weak = (folder / part).resolve()
@@ -61,8 +61,8 @@ def test_a_folder_is_as_safe_as_each_above_it(mode, part, home):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_nobody_can_exchange_what_lies_in_a_shared_folder(part, home):
-    """As in `/tmp`: all write there, and nobody removes what is another's."""
+def test_folder_below_a_sticky_folder_is_safe(part, home):
+    """As in `/tmp`: everybody writes there, and nobody removes files of other users."""
     folder = user_folders.prepare_cache_folder("kernels")
     (folder / part).resolve().chmod(0o1777)
     assert bool(user_folders.find_obstacle(folder)) == (part == ".")
@@ -70,7 +70,7 @@ def test_nobody_can_exchange_what_lies_in_a_shared_folder(part, home):
 
 @AS_ROOT
 @pytest.mark.parametrize("part", PARTS)
-def test_a_folder_below_that_of_another_is_his(part, home):
+def test_folder_below_that_of_another_user_is_unsafe(part, home):
     folder = user_folders.prepare_cache_folder("kernels")
     owned = (folder / part).resolve()
     os.chown(owned, NOBODY, NOBODY)
@@ -79,7 +79,7 @@ def test_a_folder_below_that_of_another_is_his(part, home):
 
 
 @AS_ROOT
-def test_a_link_counts_with_where_it_leads(home, tmp_path):
+def test_link_and_its_target_are_checked(home, tmp_path):
     target = tmp_path / "elsewhere"
     target.mkdir()
     (home / ".cache").symlink_to(target)
@@ -91,24 +91,24 @@ def test_a_link_counts_with_where_it_leads(home, tmp_path):
     assert f"{home}/.cache belongs to" in user_folders.find_obstacle(home / ".cache/tcc/kernels")
 
 
-def test_links_in_a_circle_end(home):
+def test_circular_links_are_reported(home):
     (home / "a").symlink_to("b")
     (home / "b").symlink_to("a")
     assert "cannot be checked" in user_folders.find_exposure(home / "a/x")
     assert user_folders.find_exposure(home / "missing/x") == ""
 
 
-@pytest.mark.parametrize("where", ["..", ".", "x/../.."])
-def test_dots_are_followed_as_the_system_does(where, home):
+@pytest.mark.parametrize("path", ["..", ".", "x/../.."])
+def test_dots_in_paths_are_resolved_like_the_system(path, home):
     (home / "x").mkdir()
     (home / "d").mkdir()
     (home / "d").chmod(0o777)
     assert "others can write" in user_folders.find_exposure(home / "x/../d")
-    assert user_folders.find_exposure(home / "x" / where) == ""
+    assert user_folders.find_exposure(home / "x" / path) == ""
 
 
 @AS_ROOT
-def test_a_cache_of_another_among_temporary_files_is_refused(home, tmp_path):
+def test_temporary_cache_of_another_user_is_refused(home, tmp_path):
     (home / ".cache").mkdir()
     (home / ".cache").chmod(0o777)
     folder = user_folders.prepare_cache_folder("kernels")
@@ -119,8 +119,8 @@ def test_a_cache_of_another_among_temporary_files_is_refused(home, tmp_path):
 
 
 @AS_ROOT
-def test_what_another_user_cannot_change_he_cannot(home):
-    """The rule, tried by a process of another user: it fails at all that is called safe."""
+def test_another_user_cannot_change_a_safe_folder(home):
+    """A process of another user tries each change of a safe folder, and all fail."""
     folder = user_folders.prepare_cache_folder("kernels")
     user_folders.write_cached(folder / "x", b"content")
     child = os.fork()
@@ -144,7 +144,7 @@ def test_what_another_user_cannot_change_he_cannot(home):
     assert user_folders.read_cached(folder / "x") == b"content"
 
 
-def test_an_entry_comes_back_under_its_own_name_alone(home):
+def test_cached_entry_is_bound_to_its_name(home):
     folder = user_folders.prepare_cache_folder("kernels")
     user_folders.write_cached(folder / "x", b"content")
     assert user_folders.read_cached(folder / "x") == b"content"
@@ -161,7 +161,7 @@ def test_an_entry_comes_back_under_its_own_name_alone(home):
         assert user_folders.read_cached(folder / "x") is None
 
 
-def test_an_entry_that_another_key_sealed_is_none(home, monkeypatch):
+def test_entry_sealed_with_another_key_is_ignored(home, monkeypatch):
     folder = user_folders.prepare_cache_folder("kernels")
     user_folders.write_cached(folder / "x", b"content")
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "other"))
@@ -173,7 +173,7 @@ def test_an_entry_that_another_key_sealed_is_none(home, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
-def test_a_key_that_others_could_read_is_replaced(mode, home):
+def test_key_readable_by_others_is_replaced(mode, home):
     folder = user_folders.prepare_cache_folder("kernels")
     user_folders.write_cached(folder / "x", b"content")
     previous_key = user_folders.locate_key_file().read_bytes()
@@ -184,14 +184,14 @@ def test_a_key_that_others_could_read_is_replaced(mode, home):
 
 
 @pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
-def test_a_key_that_is_cut_is_replaced(content, home):
+def test_invalid_key_is_replaced(content, home):
     assert user_folders.find_key_obstacle() == ""
     user_folders.locate_key_file().write_bytes(content)
     assert user_folders.seal("x", b"")
     assert len(user_folders.locate_key_file().read_bytes()) == 32
 
 
-def test_without_a_key_nothing_is_kept_and_nothing_believed(home):
+def test_without_a_key_nothing_is_stored_or_read(home):
     folder = user_folders.prepare_cache_folder("kernels")
     user_folders.write_cached(folder / "x", b"content")
     user_folders.locate_key_file().parent.chmod(0o777)
@@ -201,7 +201,7 @@ def test_without_a_key_nothing_is_kept_and_nothing_believed(home):
     assert "others can write" in user_folders.find_key_obstacle()
 
 
-def test_many_processes_agree_on_one_key(home):
+def test_parallel_processes_use_one_key(home):
     children = []
     for _ in range(8):
         child = os.fork()

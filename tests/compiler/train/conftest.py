@@ -1,4 +1,4 @@
-"""A tiny data set that can be learned, and `tcc train` as a user types it."""
+"""A tiny dataset that a network can learn, and a fixture that runs `tcc train`."""
 
 import pytest
 from training_nets import RECIPE, SPEC, draw
@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
-    """A data set of train, val and test."""
+    """A dataset with train, val and test splits."""
     folder = tmp_path_factory.mktemp("pictures")
     seed = 0
     for split, count in (("train", 21), ("val", 6), ("test", 5)):

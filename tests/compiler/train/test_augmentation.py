@@ -1,4 +1,4 @@
-"""Augmentation: what each change does, and that nothing but seed, epoch and sample has a say."""
+"""Augmentation: what each change does. Its result depends only on seed, epoch and sample."""
 
 from dataclasses import fields
 
@@ -48,46 +48,46 @@ ALL = Augmentation(**{
 COUNT = 64
 LEVELS = torch.tensor(np.random.default_rng(0).integers(0, 256, (COUNT, 3, 14, 14), np.uint8))
 SAMPLES = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:COUNT]
-EVERY = {**KINDS, "all": ALL}
+KINDS_AND_ALL = {**KINDS, "all": ALL}
 
 
 def augment_repeatedly(record, image, seed=0, epoch=0):
-    """Many draws of what becomes of one image (C, H, W)."""
+    """Augment one image (C, H, W) many times."""
     pixels = torch.as_tensor(image, dtype=torch.uint8)
     return augment(record, pixels.repeat(COUNT, 1, 1, 1), SAMPLES, seed, epoch)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    ("name", "size"), [*((name, 7) for name in EVERY), ("all", 1), ("all", 64)]
+    ("name", "size"), [*((name, 7) for name in KINDS_AND_ALL), ("all", 1), ("all", 64)]
 )
-def test_batches_order_and_threads_have_no_say(name, size, threads):
-    expected = augment(EVERY[name], LEVELS, SAMPLES, 5, 3)
+def test_augmentation_ignores_batch_size_order_and_thread_count(name, size, threads):
+    expected = augment(KINDS_AND_ALL[name], LEVELS, SAMPLES, 5, 3)
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(size))
     thread_count = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         for indices in order.split(size)[:16]:
-            augmented = augment(EVERY[name], LEVELS[indices], SAMPLES[indices], 5, 3)
+            augmented = augment(KINDS_AND_ALL[name], LEVELS[indices], SAMPLES[indices], 5, 3)
             assert torch.equal(augmented, expected[indices])
     finally:
         torch.set_num_threads(thread_count)
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_seed_epoch_and_sample_decide(name):
+@pytest.mark.parametrize("name", KINDS_AND_ALL)
+def test_augmentation_depends_on_seed_epoch_and_sample(name):
     original_pixels = LEVELS.clone()
-    base = augment(EVERY[name], original_pixels, SAMPLES, 5, 3)
+    base = augment(KINDS_AND_ALL[name], original_pixels, SAMPLES, 5, 3)
     assert torch.equal(original_pixels, LEVELS)
     assert base.dtype == torch.uint8
     assert base.shape == LEVELS.shape
-    assert torch.equal(base, augment(EVERY[name], LEVELS, SAMPLES, 5, 3))
+    assert torch.equal(base, augment(KINDS_AND_ALL[name], LEVELS, SAMPLES, 5, 3))
     for seed, epoch, samples in ((6, 3, SAMPLES), (5, 4, SAMPLES), (5, 3, SAMPLES + 1)):
-        reseeded = augment(EVERY[name], LEVELS, samples, seed, epoch)
+        reseeded = augment(KINDS_AND_ALL[name], LEVELS, samples, seed, epoch)
         assert (reseeded != base).flatten(1).any(1).float().mean() > 0.3
 
 
-def test_nothing_happens_unless_asked():
+def test_empty_recipe_and_zero_probability_change_nothing():
     assert augment(Augmentation(), LEVELS, SAMPLES, 0, 0) is LEVELS
     never = Augmentation(
         warp=Warp(0, 90), crop=Crop(0), blur=Change(2, 0), hue=Change(90, 0), gamma=Change(1, 0),
@@ -98,23 +98,23 @@ def test_nothing_happens_unless_asked():
     assert torch.equal(augment(still, LEVELS, SAMPLES, 0, 0), LEVELS)
 
 
-def count_kinds(results, *expected):
-    """How many results are each of some images; each is one of them."""
+def count_matches(results, *expected):
+    """Count how many results equal each expected image. Every result equals one of them."""
     is_match = torch.stack([(results == image).flatten(1).all(1) for image in expected])
     assert is_match.any(0).all()
     return is_match.sum(1).tolist()
 
 
-def test_flips_and_turns_are_exact():
+def test_flips_and_quarter_turns_are_exact():
     x = LEVELS[0]
-    assert min(count_kinds(augment_repeatedly(KINDS["horizontal_flip"], x), x, x.flip(2))) > 16
-    assert min(count_kinds(augment_repeatedly(KINDS["vertical_flip"], x), x, x.flip(1))) > 16
+    assert min(count_matches(augment_repeatedly(KINDS["horizontal_flip"], x), x, x.flip(2))) > 16
+    assert min(count_matches(augment_repeatedly(KINDS["vertical_flip"], x), x, x.flip(1))) > 16
     rotations = [torch.rot90(x, k, (1, 2)) for k in range(4)]
-    assert min(count_kinds(augment_repeatedly(Augmentation(quarter_turns=1), x), *rotations)) > 6
+    assert min(count_matches(augment_repeatedly(Augmentation(quarter_turns=1), x), *rotations)) > 6
     flip_and_rotate = Augmentation(0.5, 0.5, 1)
     assert (
         min(
-            count_kinds(
+            count_matches(
                 augment_repeatedly(flip_and_rotate, x),
                 *rotations,
                 *(rotation.flip(1) for rotation in rotations),
@@ -125,7 +125,7 @@ def test_flips_and_turns_are_exact():
     wide = x[:, :6]
     assert (
         min(
-            count_kinds(
+            count_matches(
                 augment_repeatedly(Augmentation(quarter_turns=1), wide), wide, wide.flip(1, 2)
             )
         )
@@ -135,7 +135,7 @@ def test_flips_and_turns_are_exact():
 
 
 def compute_moments(image):
-    """The centre of a bright spot, (x, y) in pixels, and how it is spread, 2 x 2."""
+    """Return the centre of a bright spot, (x, y) in pixels, and its 2 x 2 covariance."""
     values = image.double()
     y, x = torch.meshgrid(*(torch.arange(s).double() for s in values.shape), indexing="ij")
     total = values.sum()
@@ -154,7 +154,7 @@ def draw_bar(height, width, high, wide):
     return image
 
 
-def test_a_rotation_turns_by_angles_of_pixels_whatever_the_shape():
+def test_rotation_keeps_shapes_in_images_that_are_not_square():
     results = augment_repeatedly(
         Augmentation(warp=Warp(degrees=40, border="black")), draw_bar(48, 80, 4, 30)
     )
@@ -169,7 +169,7 @@ def test_a_rotation_turns_by_angles_of_pixels_whatever_the_shape():
     assert max(map(abs, angles)) < 41
 
 
-def test_scales_shifts_and_shears_are_of_their_size():
+def test_scale_shift_and_shear_have_the_requested_size():
     square = draw_bar(61, 61, 13, 13)
     areas = [
         float(image.float().sum()) / (200 * 169)
@@ -190,7 +190,7 @@ def test_scales_shifts_and_shears_are_of_their_size():
         assert abs(xy / yy) < np.tan(np.radians(30)) + 0.02
 
 
-def test_borders_are_mirrored_repeated_or_black():
+def test_border_modes_mirror_repeat_or_fill_black():
     ramp = torch.arange(16, dtype=torch.uint8).repeat(1, 16, 1) * 10 + 50
     for border, min_level, max_level in (("mirror", 50, 200), ("edge", 50, 200), ("black", 0, 200)):
         augmented = augment_repeatedly(Augmentation(warp=Warp(shift=0.4, border=border)), ramp)
@@ -201,7 +201,7 @@ def test_borders_are_mirrored_repeated_or_black():
     assert (mirrored.float().diff(dim=3) < -5).any()
 
 
-def test_a_crop_is_a_part_of_its_area():
+def test_crop_has_the_requested_area():
     ramp = torch.arange(0, 240, 4, dtype=torch.uint8).repeat(1, 60, 1)
     for image in augment_repeatedly(Augmentation(crop=Crop(area=(0.25, 0.25))), ramp):
         across = image[0].float()
@@ -223,7 +223,7 @@ def paint_colors(colors=COLORS):
     return colors.to(torch.uint8)[:, :, None].repeat(1, 1, 4)
 
 
-def test_colours_change_as_is_said():
+def test_colour_changes_match_their_formulas():
     x = paint_colors().float()
     grey = (x * LUMA[:, None, None]).sum(0)
     for image in augment_repeatedly(Augmentation(brightness=Change(0.2)), paint_colors()).float():
@@ -247,7 +247,7 @@ def test_colours_change_as_is_said():
 
 
 @pytest.mark.parametrize("kind", ["brightness", "contrast", "gamma", "stain", "noise", "blur"])
-def test_grey_networks_have_the_changes_that_need_no_colour(kind):
+def test_changes_without_colour_work_on_grey_images(kind):
     augmented = augment(KINDS[kind], LEVELS[:, :1], SAMPLES, 0, 0)
     assert (augmented != LEVELS[:, :1]).any()
     flat = torch.full_like(LEVELS[:, :1], 77)
@@ -255,7 +255,7 @@ def test_grey_networks_have_the_changes_that_need_no_colour(kind):
         assert torch.equal(augment(KINDS[kind], flat, SAMPLES, 0, 0), flat)
 
 
-def test_curves_keep_black_white_and_order():
+def test_gamma_and_stain_keep_black_white_and_order():
     ramp = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16).repeat(3, 1, 1)
     for kind in ("gamma", "stain"):
         for image in augment_repeatedly(KINDS[kind], ramp).flatten(2):
@@ -268,7 +268,7 @@ def test_curves_keep_black_white_and_order():
     assert max(spread) > 20
 
 
-def test_noise_is_of_its_deviation():
+def test_noise_has_the_requested_deviation():
     flat = torch.full((3, 40, 40), 128, dtype=torch.uint8)
     noise = augment_repeatedly(Augmentation(noise=Change(20)), flat).double() - 128
     deviations = noise.flatten(1).std(1)
@@ -296,7 +296,7 @@ def test_blur_is_gaussian_and_keeps_light():
     assert 6 < max(variances) < 9.1
 
 
-def test_what_is_erased_is_of_its_area_and_filled():
+def test_erased_area_has_its_size_and_is_filled():
     x = LEVELS[0].repeat(1, 4, 4)
     mean = x.double().mean((1, 2)).round()
     shares = []
@@ -312,7 +312,7 @@ def test_what_is_erased_is_of_its_area_and_filled():
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
-def test_probabilities_are_shares(probability):
+def test_changes_apply_with_their_probability(probability):
     sample_ids = torch.arange(4000)
     pixels = torch.full((4000, 1, 2, 2), 100, dtype=torch.uint8)
     record = Augmentation(noise=Change(60, probability), brightness=Change(0.0))
@@ -324,9 +324,9 @@ def test_probabilities_are_shares(probability):
 
 @settings(max_examples=25)
 @given(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 5), st.text(max_size=5))
-def test_random_numbers_are_those_of_splitmix(sample, place, name):
+def test_random_bits_match_splitmix64(sample, position, name):
     bits = counter_random.create_random(torch.tensor([3, sample]), name, 7).sample_bits("x", 6)[
-        1, place
+        1, position
     ]
     mask, step = (1 << 64) - 1, 0x9E3779B97F4A7C15
 
@@ -337,10 +337,10 @@ def test_random_numbers_are_those_of_splitmix(sample, place, name):
 
     key = mixed((sample * step + counter_random.hash_key(name, 7)) & mask)
     key = mixed((key + counter_random.hash_key("x")) & mask)
-    assert int(bits) & mask == mixed((key + place * step) & mask)
+    assert int(bits) & mask == mixed((key + position * step) & mask)
 
 
-def test_random_numbers_are_even():
+def test_random_numbers_are_uniform():
     uniforms = counter_random.create_random(torch.arange(2000), 0).sample_uniform("x", 50)
     assert float(uniforms.min()) >= 0
     assert float(uniforms.max()) < 1
@@ -366,7 +366,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_a_network_cannot_have_is_refused(name):
+def test_unsupported_augmentation_is_refused(name):
     record, contract, fragment = REFUSED[name]
     with pytest.raises(UserError) as caught:
         check_augmentation(record, create_input(contract), make_file_span("recipe.yaml"))
@@ -374,6 +374,8 @@ def test_what_a_network_cannot_have_is_refused(name):
     assert fragment in str(caught.value)
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_what_it_can_have_is_not(name):
-    check_augmentation(EVERY[name], create_input(Preprocess()), make_file_span("recipe.yaml"))
+@pytest.mark.parametrize("name", KINDS_AND_ALL)
+def test_supported_augmentation_is_accepted(name):
+    check_augmentation(
+        KINDS_AND_ALL[name], create_input(Preprocess()), make_file_span("recipe.yaml")
+    )

@@ -1,4 +1,4 @@
-"""Which images a step sees: by seed and epoch alone, and each class alike where that is asked."""
+"""Which images each step sees. This depends only on seed and epoch; classes can be balanced."""
 
 import pytest
 import torch
@@ -8,10 +8,10 @@ from tcc.compiler.train.loop import BatchPlan
 CLASSES = torch.tensor([0] * 70 + [1] * 20 + [3] * 7)
 
 
-@pytest.mark.parametrize("last", ["drop", "wrap"])
-def test_an_epoch_has_each_image_once_but_for_its_last_batch(last):
-    indices = BatchPlan(97, 10, last, 0).build_batches(1).flatten()
-    assert len(indices) == {"drop": 90, "wrap": 100}[last]
+@pytest.mark.parametrize("last_batch", ["drop", "wrap"])
+def test_epoch_contains_each_image_once_except_in_the_last_batch(last_batch):
+    indices = BatchPlan(97, 10, last_batch, 0).build_batches(1).flatten()
+    assert len(indices) == {"drop": 90, "wrap": 100}[last_batch]
     assert len(indices[:97].unique()) == min(97, len(indices))
 
 
@@ -29,7 +29,7 @@ def test_balanced_classes_have_equal_shares():
     assert len(drawn_indices.unique()) == 97
 
 
-def test_shares_that_do_not_divide_differ_by_one():
+def test_uneven_class_counts_differ_by_at_most_one():
     counts = CLASSES[BatchPlan(97, 10, "drop", 0, CLASSES).build_batches(0).flatten()].bincount()
     assert sorted(counts.tolist()) == [0, 30, 30, 30]
     counts = CLASSES[BatchPlan(97, 10, "wrap", 0, CLASSES).build_batches(0).flatten()].bincount()
@@ -37,7 +37,7 @@ def test_shares_that_do_not_divide_differ_by_one():
 
 
 @pytest.mark.parametrize("classes", [None, CLASSES])
-def test_seed_and_epoch_decide(classes):
+def test_batches_depend_on_seed_and_epoch(classes):
     base = BatchPlan(97, 10, "drop", 0, classes).build_batches(0)
     assert torch.equal(base, BatchPlan(97, 10, "drop", 0, classes).build_batches(0))
     assert not torch.equal(base, BatchPlan(97, 10, "drop", 1, classes).build_batches(0))

@@ -1,4 +1,4 @@
-"""What a network is trained on is, to the bit, what it is given when deployed."""
+"""Training normalizes images bit for bit as deployment does."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=NO_GPU)]
 LEVELS = np.random.default_rng(0).permutation(3 * 256).reshape(1, 16, 16, 3).astype(np.uint8)
 IMAGES = np.concatenate([LEVELS, LEVELS // 2, LEVELS * 0, LEVELS % 2])
-"""Four images (N, H, W, C): of all levels, of half of them, black, and of 0 and 1."""
+"""Four images (N, H, W, C): all pixel values, half of them, black, and 0 and 1."""
 NUMBERS = st.floats(-4, 4) | st.just(1e-30)
 DEVIATIONS = st.floats(1e-6, 300)
 
@@ -46,10 +46,12 @@ def assert_same(contract, device):
     means=st.lists(NUMBERS, min_size=3, max_size=3),
     deviations=st.lists(DEVIATIONS, min_size=3, max_size=3),
     scale=st.sampled_from(SCALES),
-    alone=st.booleans(),
+    is_one_value=st.booleans(),
 )
-def test_all_levels_by_any_mean_and_deviation(device, means, deviations, scale, alone):
-    count = 1 if alone else 3
+def test_all_pixel_values_with_any_mean_and_deviation(
+    device, means, deviations, scale, is_one_value
+):
+    count = 1 if is_one_value else 3
     assert_same(
         Preprocess(mean=tuple(means[:count]), std=tuple(deviations[:count]), scale=scale), device
     )
@@ -57,12 +59,12 @@ def test_all_levels_by_any_mean_and_deviation(device, means, deviations, scale, 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("scale", SCALES)
-def test_the_papers_contract_and_raw_levels(device, scale):
+def test_imagenet_constants_and_raw_pixels(device, scale):
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     assert_same(Preprocess(mean=mean, std=std, scale=scale), device)
     assert_same(Preprocess(mean=mean, std=std, raw=True), device)
 
 
-def test_a_scale_that_is_not_written():
+def test_unknown_pixel_scale_is_an_error():
     with pytest.raises(UnhandledError, match="handle the pixel scale 'mean'"):
         normalize_pixels(Preprocess(scale="mean"), torch.zeros(1, 3, 2, 2))

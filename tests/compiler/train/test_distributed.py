@@ -1,4 +1,4 @@
-"""Several processes compute what one does."""
+"""Several processes compute the same as one process."""
 
 import json
 import socket
@@ -11,13 +11,13 @@ from training_nets import HEADS
 from tcc.compiler.train.distributed import World
 
 
-def test_each_process_has_its_share_of_a_batch():
+def test_each_process_gets_its_part_of_a_batch():
     parts = [World(rank, 3).slice_batch(torch.arange(12)).tolist() for rank in range(3)]
     assert parts == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
 
 def run_together(arguments, home):
-    """Run a command in two processes, as torchrun does; return how each ended."""
+    """Run a command in two processes, as torchrun does, and return their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -41,8 +41,8 @@ def run_alone(arguments):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_losses_of_one(home, pictures):
-    """Batch norm and gradients are those of the whole batch; without dropout, which each draws."""
+def test_two_processes_give_the_same_losses_as_one(home, pictures):
+    """Batch norm and gradients cover the full batch. Dropout is off: each process draws its own."""
     text = (home / "own.yaml").read_text().replace("average: 0.9", "precision: fp32")
     (home / "own.yaml").write_text(text + "loss: {balanced: true}\n")
     arguments = ["train", "tiny.yaml", "--data", pictures, "--recipe", "own.yaml"]
@@ -61,8 +61,8 @@ def test_two_processes_give_the_losses_of_one(home, pictures):
 
 
 @pytest.mark.slow
-def test_two_processes_train_integers_as_one_does_and_speak_once(home, pictures):
-    """Heads for training alone have no gradient there."""
+def test_two_processes_match_one_in_qat_and_report_once(home, pictures):
+    """Train-only heads have no gradient in QAT."""
     (home / "heads.yaml").write_text(HEADS)
     recipe = "tcc_recipe: 1\nbatch: 8\nepochs: 2\nprecision: fp32\nlearning_rate: {peak: 0.001}\n"
     (home / "qat.yaml").write_text(recipe)
@@ -86,7 +86,7 @@ def test_two_processes_train_integers_as_one_does_and_speak_once(home, pictures)
     assert "E1208" not in (home / "said1").read_text()
 
 
-def test_a_batch_that_cannot_be_cut(train, monkeypatch):
+def test_batch_that_does_not_divide_by_processes_is_refused(train, monkeypatch):
     from contextlib import nullcontext
 
     from tcc.compiler.train import distributed

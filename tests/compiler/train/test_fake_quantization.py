@@ -1,4 +1,4 @@
-"""A network that trains as its integer program: the same integers, and gradients for the floats."""
+"""Quantization-aware training: integer outputs forward, float gradients backward."""
 
 import copy
 import pickle
@@ -51,7 +51,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def build_full_graph(*outputs: Output) -> Graph:
-    """Each kind of operation that has an integer form."""
+    """Build a graph with each kind of operation that has an integer form."""
     add = NetBuilder(3, 13, 12, name="everything")
     add("stem", Conv(8, (3, 3), (2, 2), "same", bias=False))
     add("stem_bn", BatchNorm())
@@ -86,7 +86,9 @@ def build_pair(graph: Graph, weights, stretch: float = 1.0):
 
 
 def compare_outputs(network, program, seeds=range(4)):
-    """Outputs of the module in both modes of gradients, and those of the reference executor."""
+    """Return the module's outputs and the reference executor's, after comparing both gradient
+    modes.
+    """
     xs = [sample_input(program.graph, seed) for seed in seeds]
     expected = integer_program.run(program, xs)
     x = torch.tensor(np.stack(xs))
@@ -101,7 +103,7 @@ def compare_outputs(network, program, seeds=range(4)):
 @pytest.mark.parametrize(
     "graph", [build_dense(), build_gated(), build_full_graph()], ids=lambda g: g.name
 )
-def test_it_computes_the_integer_program_to_the_bit(graph):
+def test_outputs_match_the_integer_program_bit_for_bit(graph):
     network, program = build_pair(graph, sample_weights(graph))
     assert integer_program.find_inexact_nodes(program.graph) == ()
     for actual, expected in compare_outputs(network, program).values():
@@ -119,18 +121,18 @@ def check_random_networks(data) -> None:
 
 @given(st.data())
 @settings(max_examples=10, deadline=None)
-def test_random_networks_are_computed_to_the_bit(data):
+def test_random_networks_match_bit_for_bit(data):
     check_random_networks(data)
 
 
 @pytest.mark.slow
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_more_random_networks_are_computed_to_the_bit(data):
+def test_more_random_networks_match_bit_for_bit(data):
     check_random_networks(data)
 
 
-def test_what_stays_in_float_is_computed_in_float():
+def test_float_layers_are_computed_in_float():
     graph = build_full_graph(Output("soft", "soft"), Output("logits", "fc"))
     network, program = build_pair(graph, sample_weights(graph))
     assert "soft" in integer_program.find_inexact_nodes(program.graph)
@@ -139,7 +141,7 @@ def test_what_stays_in_float_is_computed_in_float():
     np.testing.assert_allclose(*output_pairs["soft"], rtol=1e-6)
 
 
-def test_layers_kept_in_float_and_equalised_channels():
+def test_float_layers_and_equalized_channels_match_the_program():
     add = NetBuilder(3, 8, 8)
     add("a", Conv(4, (3, 3)))
     add("relu", Relu())
@@ -166,7 +168,7 @@ def test_layers_kept_in_float_and_equalised_channels():
     assert all(parameter.grad.any() for parameter in network.parameters())
 
 
-def test_sums_that_float32_cannot_hold_are_exact():
+def test_sums_beyond_float32_precision_are_exact():
     add = NetBuilder(700, 3, 3)
     add("conv", Conv(3, (3, 3)))
     add("relu", Relu())
@@ -191,7 +193,7 @@ def test_sums_that_float32_cannot_hold_are_exact():
     assert network._build_program(torch.device("cpu")).wide == {"relu"}
 
 
-def test_gradients_are_those_of_the_float_network_but_for_rounding():
+def test_gradients_match_the_float_network_within_rounding():
     graph = build_full_graph(Output("logits", "fc"))
     weights = sample_weights(graph)
     network, _ = build_pair(graph, weights, stretch=1.5)
@@ -208,7 +210,7 @@ def test_gradients_are_those_of_the_float_network_but_for_rounding():
         assert 0.5 < a.grad.norm() / b.grad.norm() < 2, name
 
 
-def test_names_copies_and_files_are_those_of_the_float_module():
+def test_state_dict_and_copies_match_the_float_module():
     graph = build_dense()
     network, program = build_pair(graph, sample_weights(graph))
     assert list(network.state_dict()) == list(graph.params)
@@ -237,8 +239,8 @@ def test_changed_weights_change_the_program():
         assert actual.tobytes() == expected.tobytes()
 
 
-def test_other_weights_in_its_place_are_used():
-    """As when averaged weights are judged: other tensors, in memory that was used before."""
+def test_replaced_weights_are_used():
+    """As for averaged weights: other tensors, in memory that was used before."""
     graph = build_gated()
     network, _ = build_pair(graph, sample_weights(graph))
     x = torch.tensor(sample_input(graph)[None])
@@ -254,7 +256,7 @@ def test_other_weights_in_its_place_are_used():
                 parameter.data.mul_(0.9)
 
 
-def test_grey_levels_are_read_from_normalised_images():
+def test_pixel_values_are_recovered_from_normalized_images():
     contract = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     add = NetBuilder(3, 16, 16)
     add("conv", Conv(4, (3, 3), padding=1))
@@ -271,7 +273,7 @@ def test_grey_levels_are_read_from_normalised_images():
 
 
 @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
-def test_a_build_takes_what_was_trained(tmp_path):
+def test_build_uses_the_trained_weights_and_calibration(tmp_path):
     """The spec's weights and the calibration file give an artifact of the same integers."""
     spec = tcc.load(ROOT / "docs/examples/tiles.yaml", width=4)
     document = tcc.calibrate(spec, ROOT / "zoo/samples", method="minmax")
@@ -306,7 +308,9 @@ def lower_network(network):
 
 
 def build_unequal_network(random) -> tuple[Graph, dict[str, np.ndarray]]:
-    """A depthwise network whose channels differ four hundredfold, undone by the weights behind."""
+    """Build a depthwise network with channel ranges that differ 400-fold. The next layer undoes
+    this.
+    """
     add = NetBuilder(3, 8, 8, name="unequal")
     add("stem", Conv(8, (3, 3), padding=1))
     add("depthwise", DepthwiseConv((3, 3), padding=1))
@@ -334,7 +338,7 @@ def build_unequal_network(random) -> tuple[Graph, dict[str, np.ndarray]]:
 
 
 def create_classes(random, count):
-    """Noise with a stripe, a column or neither."""
+    """Create noise images with a stripe, a column or neither."""
     truth = torch.tensor(random.integers(0, 3, count))
     x = torch.tensor(random.normal(0, 0.5, (count, 3, 8, 8)).astype(np.float32))
     for image, label in zip(x, truth, strict=True):
@@ -352,7 +356,7 @@ def measure_accuracy(network, x, truth):
 
 
 @pytest.mark.slow
-def test_training_recovers_what_rounding_lost():
+def test_training_recovers_the_accuracy_that_rounding_lost():
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     graph, weights = build_unequal_network(random)

@@ -1,4 +1,4 @@
-"""Data sets for training: sides, groups and classes, and what is refused before anything is learned."""
+"""Datasets for training: splits, groups, classes and refused datasets."""
 
 import os
 from pathlib import Path
@@ -66,7 +66,7 @@ def assert_fails(folder, code, *fragments, options=None, at=None):
         assert first_diagnostic.at.file == str(folder / "index.csv")
 
 
-def test_folders_of_three_sides(tmp_path):
+def test_folders_with_three_splits(tmp_path):
     image_split = read_split(write_split_set(tmp_path, 12))
     assert image_split.classes == ("a", "b", "c")
     assert {s: len(d) for s, d in image_split.datasets.items()} == {
@@ -81,19 +81,19 @@ def test_folders_of_three_sides(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["valid", "Validation", "VAL"])
-def test_sides_have_other_names_too(tmp_path, name):
+def test_other_names_of_the_val_split(tmp_path, name):
     write_split_set(tmp_path, 12, splits=("Train", name, "TEST"))
     assert len(read_split(tmp_path).val) == 36
 
 
-def test_a_class_may_be_called_as_a_side_is(tmp_path):
+def test_class_may_have_the_name_of_a_split(tmp_path):
     assert read_split(write_flat_set(tmp_path, 12, ("test", "control"))).classes == (
         "control",
         "test",
     )
 
 
-def test_a_missing_val_is_taken_from_train_and_said(tmp_path):
+def test_missing_val_is_split_from_train_with_a_warning(tmp_path):
     image_split = read_split(write_split_set(tmp_path, 20, splits=("train", "test")))
     assert len(image_split.train) + len(image_split.val) == 60
     assert 9 <= len(image_split.val) <= 12
@@ -104,13 +104,13 @@ def test_a_missing_val_is_taken_from_train_and_said(tmp_path):
     )
 
 
-def test_a_missing_test_is_said(tmp_path):
+def test_missing_test_split_is_reported(tmp_path):
     image_split = read_split(write_split_set(tmp_path, 12, splits=("train", "val")))
     assert len(image_split.test) == 0
     assert list_codes(image_split) == ["E1208", "E1209"]
 
 
-def test_a_seeded_split_has_the_shares_of_each_class(tmp_path):
+def test_seeded_split_keeps_the_share_of_each_class(tmp_path):
     write_flat_set(tmp_path, 40, "ab")
     image_split = read_split(tmp_path)
     for label in image_split.classes:
@@ -126,7 +126,7 @@ def test_a_seeded_split_has_the_shares_of_each_class(tmp_path):
     assert [len(data) for data in halves.datasets.values()] == [40, 40, 0]
 
 
-def test_names_of_files_have_no_say_in_a_split(tmp_path):
+def test_split_ignores_file_names(tmp_path):
     for folder in "xy":
         for number in range(20):
             name = f"{number if folder == 'x' else 99 - number}.png"
@@ -137,7 +137,7 @@ def test_names_of_files_have_no_say_in_a_split(tmp_path):
     ]
 
 
-def test_groups_stay_together(tmp_path):
+def test_groups_are_not_split(tmp_path):
     write_flat_set(tmp_path, 24, "ab")
     files = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png"))
     write_table(tmp_path, *(f"{f},{f[0]},p{int(Path(f).stem) // 3}" for f in files))
@@ -150,7 +150,7 @@ def test_groups_stay_together(tmp_path):
     assert all(groups_by_split)
 
 
-def test_the_same_image_under_two_names_is_on_one_side(tmp_path):
+def test_duplicate_images_are_in_one_split(tmp_path):
     for number in range(12):
         for copy in "12":
             write_image(tmp_path / "ab"[number % 2] / f"{number}-{copy}.png", number)
@@ -163,7 +163,7 @@ def test_the_same_image_under_two_names_is_on_one_side(tmp_path):
     ("end", "start", "separator"),
     [("\r\n", "\ufeff", ","), ("\r", "", ";"), ("\n", "\ufeff", "\t")],
 )
-def test_tables_of_other_systems(tmp_path, end, start, separator):
+def test_tables_with_other_line_ends_and_separators(tmp_path, end, start, separator):
     write_images(tmp_path, *(f"pictures/{n}.PNG" for n in range(24)))
     lines = [f"pictures\\{n}.PNG,{'ab'[n % 2]},,p{n % 12}" for n in range(24)]
     lines = [line.replace(",,", ",x,").replace(",", separator) for line in lines]
@@ -174,7 +174,7 @@ def test_tables_of_other_systems(tmp_path, end, start, separator):
     assert len(set(image_split.groups.values())) == 12
 
 
-def test_a_table_gives_sides_and_folders_the_labels(tmp_path):
+def test_table_gives_splits_and_folders_give_labels(tmp_path):
     write_flat_set(tmp_path, 12, "ab")
     lines = [f"{c}/{n}.png,{('train', 'val', 'test')[n % 3]}" for c in "ab" for n in range(12)]
     write_table(tmp_path, *lines, head="file,split")
@@ -212,20 +212,20 @@ BAD_TABLES = {
 
 
 @pytest.mark.parametrize("name", BAD_TABLES)
-def test_a_table_that_is_wrong(tmp_path, name):
+def test_invalid_table_is_refused(tmp_path, name):
     text, code, fragment, at = BAD_TABLES[name]
     write_flat_set(tmp_path, 2, "ab")
     (tmp_path / "index.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
     assert_fails(tmp_path, code, fragment, at=at)
 
 
-def test_images_that_no_line_names(tmp_path):
+def test_images_without_a_table_line_are_refused(tmp_path):
     write_flat_set(tmp_path, 20, "a")
     write_table(tmp_path, "a/0.png,a,p")
     assert_fails(tmp_path, "E1202", "19 images have no line in this table", "and 9 more")
 
 
-def test_a_table_is_bounded(tmp_path, monkeypatch):
+def test_table_size_is_limited(tmp_path, monkeypatch):
     write_flat_set(tmp_path, 4, "ab")
     write_table(tmp_path, *["a/0.png,a,p"] * 50)
     monkeypatch.setattr(image_table, "MAX_LINES", 20)
@@ -234,7 +234,7 @@ def test_a_table_is_bounded(tmp_path, monkeypatch):
     assert_fails(tmp_path, "E1201", "larger than")
 
 
-def test_a_table_of_another_side_than_the_folder(tmp_path):
+def test_table_split_must_match_the_folder(tmp_path):
     write_split_set(tmp_path, 1, "ab", ("train", "val"))
     write_table(tmp_path, "train/a/0.png,train", "train/b/0.png,val", "val/a/0.png,val", "val/b/0.png,val",
           head="file,split")  # fmt: skip
@@ -278,7 +278,7 @@ HOSTILE = {
     "loose images of a side": (
         lambda f: (write_split_set(f, 3, "ab"), write_images(f, "val/0.png")), "E1200", "such as val/0.png",
     ),
-    "a folder beside the sides": (_write_unlisted_image, "E1200", "these folders contain images: more"),
+    "a folder next to the splits": (_write_unlisted_image, "E1200", "these folders contain images: more"),
     "two images of a class": (_write_two_images, "E1206", "class `c` has 2 images: too few"),
     "groups of a class": (_write_few_groups, "E1206", "has 6 images of 2 groups: too few for 3 splits"),
     "one class": (lambda f: write_flat_set(f, 6, "a"), "E1207", "only one class, `a`"),
@@ -297,7 +297,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_set(tmp_path, name):
+def test_invalid_dataset_is_refused(tmp_path, name):
     make, code, *fragments = HOSTILE[name]
     folder = tmp_path / "set"
     folder.mkdir()
@@ -305,7 +305,7 @@ def test_a_hostile_set(tmp_path, name):
     assert_fails(folder, code, *fragments)
 
 
-def test_ten_thousand_classes(tmp_path):
+def test_too_many_classes_are_refused(tmp_path):
     write_image(tmp_path / "0" / "0.png")
     data = (tmp_path / "0" / "0.png").read_bytes()
     for number in range(1, 10_000):
@@ -316,7 +316,7 @@ def test_ten_thousand_classes(tmp_path):
     )
 
 
-def test_what_is_no_set(tmp_path):
+def test_missing_or_unlabelled_dataset_is_refused(tmp_path):
     assert_fails(tmp_path / "none", "E0710")
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 2, 2, 3), np.uint8))
     assert_fails(tmp_path / "x.npz", "E1200", "no labels")
@@ -331,7 +331,7 @@ def test_an_array_is_split(tmp_path):
     assert list_codes(image_split)[0] == "E1208"
 
 
-def test_what_is_hidden_is_passed_over_and_said(tmp_path):
+def test_hidden_files_are_skipped_with_a_warning(tmp_path):
     write_flat_set(tmp_path, 12, "ab")
     write_images(tmp_path, ".ipynb_checkpoints/0.png", "a/._1.png", "__MACOSX/b/0.png")
     image_split = read_split(tmp_path)
@@ -346,7 +346,7 @@ def test_what_is_hidden_is_passed_over_and_said(tmp_path):
     assert "note[E0719]: 2 files are not images and are ignored" in warnings_text
 
 
-def test_classes_are_those_of_the_network(tmp_path):
+def test_classes_follow_the_labels_of_the_network(tmp_path):
     write_flat_set(tmp_path, 12, ("Cat", "dog"))
     image_split = read_split(tmp_path, SplitOptions(labels=("dog", "cat")))
     assert image_split.classes == ("dog", "cat")
@@ -366,7 +366,7 @@ def test_classes_are_those_of_the_network(tmp_path):
     )
 
 
-def test_two_labels_of_an_image_and_few_images_are_said(tmp_path):
+def test_conflicting_labels_and_few_images_are_reported(tmp_path):
     write_split_set(tmp_path, 3, "ab", ("train", "val"))
     (tmp_path / "train/b/copy.png").write_bytes((tmp_path / "train/a/1.png").read_bytes())
     write_images(tmp_path, "train/c/0.png")
@@ -380,13 +380,13 @@ def test_two_labels_of_an_image_and_few_images_are_said(tmp_path):
 @pytest.mark.parametrize(
     "text", ["1,0,0", "0,1,1", "1,1", "a,b,c", "nan,1,1", "1,-1,1", "inf,1,1", ""]
 )
-def test_shares_that_are_none(text):
+def test_invalid_split_shares_are_refused(text):
     with pytest.raises(UserError) as caught:
         parse_shares(text, make_file_span("--split"))
     assert caught.value.diagnostics[0].code == "E1212"
 
 
-def test_shares_may_be_percents():
+def test_split_shares_may_be_percentages():
     assert parse_shares("70,20,10", make_file_span("--split")).by_split == {
         "train": 0.7,
         "val": 0.2,
@@ -399,7 +399,7 @@ def test_shares_may_be_percents():
     st.lists(st.tuples(st.integers(0, 12), st.sampled_from("ab"), st.integers(0, 20)), min_size=6),
     st.integers(0, 1000),
 )
-def test_no_unit_is_on_two_sides_and_order_has_no_say(rows, seed):
+def test_units_are_in_one_split_in_any_order(rows, seed):
     items = {
         str(n): Item(f"{content:064}", Path(str(n)), label)
         for n, (_, label, content) in enumerate(rows)
@@ -420,7 +420,7 @@ def test_no_unit_is_on_two_sides_and_order_has_no_say(rows, seed):
 
 
 @given(st.lists(st.integers(7, 60), min_size=2, max_size=4), st.integers(0, 1000))
-def test_every_class_is_on_every_side_by_its_share(counts, seed):
+def test_each_class_is_in_each_split_by_its_share(counts, seed):
     labels = {f"{c}-{n}": str(c) for c, count in enumerate(counts) for n in range(count)}
     split_by_name = split_images(labels, {name: name for name in labels}, SplitShares(), seed)
     for c, count in enumerate(counts):
@@ -432,17 +432,19 @@ def test_every_class_is_on_every_side_by_its_share(counts, seed):
             assert abs(image_count - share * count) < 2
 
 
-def test_the_sets_of_the_reference_data(shared):
+def test_reference_datasets_are_read(shared):
     image_split = read_split(shared / "data" / "lung_histology_lc25000_224")
     assert [len(data) for data in image_split.datasets.values()] == [1036, 148, 296]
-    assert list_codes(image_split) == ["E0719"]  # a text lies beside the images
+    assert list_codes(image_split) == ["E0719"]  # a text file is among the images
     assert tuple(image_split.datasets) == split_file.SPLITS
 
 
-def test_images_of_a_class_that_are_missing_are_one_message(tmp_path):
+def test_missing_images_of_a_class_give_one_message(tmp_path):
     write_flat_set(tmp_path, 3, "ab")
-    there = [f"{c}/{n}.png,{c},p{c}{n}" for c in "ab" for n in range(3)]
-    write_table(tmp_path, *there, *(f"df/{n}.png,df,p{n}" for n in range(50)), "b/9.png,b,p")
+    present_lines = [f"{c}/{n}.png,{c},p{c}{n}" for c in "ab" for n in range(3)]
+    write_table(
+        tmp_path, *present_lines, *(f"df/{n}.png,df,p{n}" for n in range(50)), "b/9.png,b,p"
+    )
     with pytest.raises(UserError) as caught:
         read_split(tmp_path, SplitOptions())
     first_diagnostic, second = caught.value.diagnostics

@@ -22,6 +22,6 @@ from tcc.compiler.train.recipe_records import LearningRate
     ],
     ids=lambda value: getattr(value, "schedule", None),
 )
-def test_the_rate_of_a_step(record, expected):
+def test_learning_rate_of_each_step(record, expected):
     rates = {step: compute_learning_rate(record, step, 10, 4) for step in expected}
     assert rates == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""Mixup and cutmix: shares of images and of classes agree."""
+"""Mixup and cutmix: the shares of images and of classes are equal."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from tcc.compiler.train.recipe_records import Mixup
 
 CLASSES = torch.eye(8)
 IMAGES = torch.arange(8.0)[:, None, None, None].repeat(1, 3, 16, 20)
-"""Image i is all i, of class i."""
+"""Each pixel of image i is i, and its class is i."""
 
 
 def mix(record, step=0, seed=0, epoch=0):
@@ -16,7 +16,7 @@ def mix(record, step=0, seed=0, epoch=0):
 
 
 @pytest.mark.parametrize("record", [Mixup(0.4), Mixup(0, 1.0), Mixup(1.0, 1.0)])
-def test_classes_have_the_shares_of_the_images(record):
+def test_class_shares_equal_image_shares(record):
     mix_kinds = set()
     for step in range(16):
         original_images = IMAGES.clone()
@@ -32,12 +32,12 @@ def test_classes_have_the_shares_of_the_images(record):
     assert mix_kinds == {"cut", "blend"} or not (record.alpha and record.cutmix)
 
 
-def test_seed_epoch_and_step_decide():
+def test_mixup_depends_on_seed_epoch_and_step():
     base = mix(Mixup(1.0))[0]
     assert all(not torch.equal(base, mix(Mixup(1.0), *w)[0]) for w in ((1,), (0, 1), (0, 0, 1)))
 
 
-def test_a_share_of_batches_is_mixed():
+def test_batches_are_mixed_with_the_probability():
     mixed_count = sum(
         mix(Mixup(1.0, probability=0.3), step)[0] is not IMAGES for step in range(200)
     )

@@ -1,4 +1,4 @@
-"""Sets that are decoded once: the levels that deployment divides, whatever holds them."""
+"""Datasets decoded once: the stored pixels are those that deployment normalizes."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ SUFFIXES = ("png", "jpg", "BMP", "tiff", "ppm")
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twenty images of two classes, of any size and format."""
+    """Twenty images of two classes, in several sizes and formats."""
     random = np.random.default_rng(0)
     for number in range(20):
         mode = ("RGB", "L")[number % 3 == 2]
@@ -53,7 +53,7 @@ def create_source(name="plain"):
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
-def test_inputs_are_those_of_deployment(folder, options, name):
+def test_inputs_match_deployment(folder, options, name):
     data = dataset.read_dataset(folder)
     reports = []
     store = decode_images(
@@ -76,7 +76,7 @@ def test_inputs_are_those_of_deployment(folder, options, name):
     assert torch.equal(classes, store.classes[[3, 0, 3]])
 
 
-def test_what_does_not_fit_in_memory_is_mapped(folder, options):
+def test_large_datasets_are_memory_mapped(folder, options):
     data = dataset.read_dataset(folder)
     in_memory = decode_images(data, create_source(), ("a", "b"), options)
     mapped = decode_images(
@@ -92,11 +92,11 @@ def test_what_does_not_fit_in_memory_is_mapped(folder, options):
     assert torch.equal(exact.pixels, in_memory.pixels)
 
 
-def test_a_disk_without_room(folder, options, monkeypatch):
-    def full(*_):
+def test_full_disk_is_reported(folder, options, monkeypatch):
+    def raise_full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr("os.posix_fallocate", raise_full_disk)
     with pytest.raises(UserError, match="E1211") as caught:
         decode_images(
             dataset.read_dataset(folder),
@@ -108,8 +108,8 @@ def test_a_disk_without_room(folder, options, monkeypatch):
     assert list(options.scratch.iterdir()) == []
 
 
-def damage(folder):
-    """Spoil three images of `a`, in three ways."""
+def damage_images(folder):
+    """Damage three images of `a` in three ways."""
     files = sorted((folder / "a").iterdir())
     files[0].write_bytes(b"")
     files[1].write_bytes(files[1].read_bytes()[:40])
@@ -117,8 +117,8 @@ def damage(folder):
     return [str(file) for file in files[:3]]
 
 
-def test_damaged_images_are_refused_by_name(folder, options):
-    damaged_names = damage(folder)
+def test_damaged_images_are_refused_with_their_names(folder, options):
+    damaged_names = damage_images(folder)
     with pytest.raises(UserError) as caught:
         decode_images(dataset.read_dataset(folder), create_source(), ("a", "b"), options)
     assert {d.at.file for d in caught.value.diagnostics} == set(damaged_names)
@@ -129,7 +129,7 @@ def test_damaged_images_are_refused_by_name(folder, options):
 
 def test_damaged_images_are_skipped_and_counted(folder, options):
     full_set = dataset.read_dataset(folder)
-    damaged_names = damage(folder)
+    damaged_names = damage_images(folder)
     data = dataset.read_dataset(folder)
     store = decode_images(data, create_source(), ("a", "b"), replace(options, corrupt="skip"))
     assert len(store) == len(store.pixels) == len(store.classes) == len(store.checksums) == 17
@@ -145,7 +145,7 @@ def test_damaged_images_are_skipped_and_counted(folder, options):
         assert np.array_equal(store.to_inputs(store.pixels[row : row + 1])[0].numpy(), expected)
 
 
-def test_a_class_of_damaged_images_alone(folder, options):
+def test_class_with_only_damaged_images_is_refused(folder, options):
     for file in (folder / "a").iterdir():
         file.write_bytes(b"")
     with pytest.raises(
@@ -162,14 +162,14 @@ def test_a_class_of_damaged_images_alone(folder, options):
         decode_images(dataset.read_dataset(folder), create_source(), ("a", "b"), val_options)
 
 
-def test_an_image_of_another_size_where_the_network_takes_one(folder, options):
+def test_wrong_image_size_without_resize_is_refused(folder, options):
     fixed = Input("image", TensorType((3, 8, 8)), Preprocess())
     with pytest.raises(UserError, match="E0706"):
         decode_images(dataset.read_dataset(folder), fixed, ("a", "b"), options)
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_tensors_are_what_the_network_takes(tmp_path, options, raw):
+def test_tensors_reach_the_network_unchanged(tmp_path, options, raw):
     tensors = np.random.default_rng(0).normal(size=(6, 3, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "x.npz", tensors=tensors, labels=[0, 1, 2, 0, 1, 2])
     data = dataset.read_dataset(tmp_path / "x.npz")
@@ -181,14 +181,14 @@ def test_tensors_are_what_the_network_takes(tmp_path, options, raw):
     assert store.classes.tolist() == [int(item.label) for item in data.items]
 
 
-def test_a_network_that_takes_vectors(tmp_path, options):
+def test_network_with_vector_input(tmp_path, options):
     np.savez(tmp_path / "x.npz", tensors=np.eye(5, dtype=np.float32), labels=list("abcab"))
     data = dataset.read_dataset(tmp_path / "x.npz")
     store = decode_images(data, Input("x", TensorType((5,))), tuple("abc"), options)
     assert sorted(store.to_inputs(store.pixels).argmax(1).tolist()) == [0, 1, 2, 3, 4]
 
 
-def test_images_that_are_the_same_to_the_network(tmp_path, options):
+def test_images_with_equal_pixels_across_splits_are_detected(tmp_path, options):
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (3, 20, 20, 3), np.uint8)
     for side, suffix in (("train", "png"), ("test", "bmp")):

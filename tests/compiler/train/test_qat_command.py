@@ -1,4 +1,4 @@
-"""`tcc train --qat`: on from trained weights, as the integer program of a calibration."""
+"""`tcc train --qat` continues from trained weights with a calibration."""
 
 import json
 
@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 @pytest.fixture
 def calibrated(train, home, pictures):
-    """Trained weights and a calibration of them."""
+    """Trained weights and their calibration."""
     from tcc.compiler.cli import app
 
     assert train("-o", "float").exit_code == 0
@@ -30,9 +30,7 @@ def calibrated(train, home, pictures):
     return ("--weights", "float/weights.safetensors", "--qat", "scales.json", "-o", "qat")
 
 
-def test_the_folder_has_weights_and_the_calibration_that_belongs_to_them(
-    train, home, pictures, calibrated
-):
+def test_run_folder_has_weights_and_their_calibration(train, home, pictures, calibrated):
     from tcc.compiler.cli import app
 
     completed = train(*calibrated, recipe="qat.yaml")
@@ -53,11 +51,11 @@ def test_the_folder_has_weights_and_the_calibration_that_belongs_to_them(
     completed = CliRunner().invoke(app, [*map(str, arguments), "--saturation"])
     evaluation = json.loads(completed.stdout)
     assert evaluation["accuracy"] == report["val"]["accuracy"]
-    assert evaluation["saturation"]["calibration_images"] > 0  # the training's
+    assert evaluation["saturation"]["calibration_images"] > 0  # of the training
 
 
-def test_it_is_resumed_with_its_calibration(train, home, pictures, calibrated, monkeypatch):
-    """Half done as at its end: without it, or with another one, it would be another training."""
+def test_resuming_needs_the_same_calibration(train, home, pictures, calibrated, monkeypatch):
+    """Without it, or with another one, a half-done or finished run would be another training."""
     from tcc.compiler.cli import app
     from tcc.compiler.train import loop
 
@@ -86,7 +84,7 @@ def test_it_is_resumed_with_its_calibration(train, home, pictures, calibrated, m
         assert json.loads((home / "qat/report.json").read_text())["finished"], finished
 
 
-def test_a_calibration_of_other_weights(train, home, calibrated):
+def test_calibration_of_other_weights_is_refused(train, home, calibrated):
     assert train("-o", "other", "--seed", 5).exit_code == 0
     completed = train("--weights", "other/weights.safetensors", *calibrated[2:], recipe="qat.yaml")
     assert completed.exit_code == 2

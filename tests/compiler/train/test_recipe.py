@@ -1,4 +1,4 @@
-"""Recipes: what a text says, and every mistake at its place."""
+"""Recipes: reading the text, and the location of each error."""
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -9,7 +9,7 @@ from tcc.compiler.train import recipe
 from tcc.compiler.zoo import shipped
 
 
-def list_mistakes(text):
+def list_errors(text):
     with pytest.raises(UserError) as error:
         recipe.parse_recipe(text, "own.yaml")
     return [(d.code, d.at.line, d.at.column, d.message) for d in error.value.diagnostics]
@@ -69,20 +69,20 @@ HEAD = "tcc_recipe: 1\n"
         ),
     ],
 )
-def test_a_mistake_is_told_at_its_place(text, expected):
-    assert list_mistakes(text) == [expected]
+def test_error_has_its_location(text, expected):
+    assert list_errors(text) == [expected]
 
 
-def test_all_mistakes_are_told_at_once():
+def test_all_errors_are_reported_together():
     text = HEAD + "epochs: 0\nbatch: x\nlos: {}\n"
-    assert [(code, line) for code, line, _, _ in list_mistakes(text)] == [
+    assert [(code, line) for code, line, _, _ in list_errors(text)] == [
         ("E1222", 2), ("E1222", 3), ("E1221", 4)
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", shipped.list_recipes())
-def test_recipes_of_the_package(name):
-    """Each is what the schema of editors allows, and comes back from the text of a run's folder."""
+def test_shipped_recipes_are_valid(name):
+    """Each matches the editor schema, and survives writing to a run's folder and reading back."""
     path = shipped.list_recipes()[name]
     parsed = recipe.read_recipe(path)
     Draft202012Validator(recipe.build_schema()).validate(
@@ -95,7 +95,7 @@ def test_recipes_of_the_package(name):
     assert parsed.doc
 
 
-def test_what_a_recipe_says_tells_it_from_others():
+def test_digest_depends_on_the_recipe_keys():
     digests = {
         recipe.digest(recipe.parse_recipe(HEAD + extra_line, "own.yaml"))
         for extra_line in ("", "epochs: 3", "loss: {balanced: true}", "average: 0.9", "doc: x")

@@ -1,4 +1,4 @@
-"""Sweeps: which trainings a file stands for, how they run, and what becomes of them."""
+"""Sweeps: the trainings of a sweep file, how they run, and their report."""
 
 import json
 from itertools import pairwise
@@ -23,7 +23,7 @@ def trials(tmp_path):
     return read_trials
 
 
-def test_every_combination(trials):
+def test_sweep_lists_every_combination(trials):
     combinations = trials(
         "tcc_sweep: 1\nset: {growth: [8, 16], layers: [[2, 2]]}\n"
         "recipe: {learning_rate.peak: [0.1, 0.2], learning_rate.schedule: [exponential]}\n"
@@ -42,7 +42,7 @@ def test_every_combination(trials):
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "column", "words"),
+    ("text", "line", "column", "fragment"),
     [
         ("[1]", 1, 1, "a mapping of keys"),
         ("seeds: [1]", 1, 1, "must contain `tcc_sweep: 1`"),
@@ -56,15 +56,15 @@ def test_every_combination(trials):
         (f"tcc_sweep: 1\nseeds: {list(range(1001))}", 1, 1, "1,001 trainings, the limit is 1,000"),
     ],
 )  # fmt: skip
-def test_what_is_no_sweep(trials, text, line, column, words):
+def test_invalid_sweep_is_refused(trials, text, line, column, fragment):
     with pytest.raises(UserError) as error:
         trials(text)
     (diagnostic,) = error.value.diagnostics
     assert (diagnostic.code, diagnostic.at.line, diagnostic.at.column) == ("E1232", line, column)
-    assert words in diagnostic.message
+    assert fragment in diagnostic.message
 
 
-def test_means_over_seeds(trials):
+def test_report_has_means_over_seeds(trials):
     sweep_trials = trials("tcc_sweep: 1\nset: {growth: [8, 16]}\nseeds: [0, 1]\n")
     scores = [0.5, 0.7, 0.9, None]
     trial_ends = [
@@ -88,7 +88,7 @@ def test_means_over_seeds(trials):
 SWEEP = "tcc_sweep: 1\nset: {width: [4, 6]}\nseeds: [0]\n"
 
 
-def check(train, home, *arguments):
+def run_sweep(train, home, *arguments):
     (home / "sweep.yaml").write_text(SWEEP)
     completed = train("--epochs", 1, "--sweep", "sweep.yaml", "-o", "runs", "--json", *arguments)
     assert completed.exit_code == 0, completed.output
@@ -100,11 +100,11 @@ def check(train, home, *arguments):
 
 
 @pytest.mark.slow
-def test_a_dask_cluster_of_two_workers_gives_what_one_machine_gives(train, home):
-    """Of sweeps on this machine alone, docs/training.md has one, which is run too."""
+def test_dask_cluster_gives_the_results_of_one_machine(train, home):
+    """The test of docs/training.md runs a sweep on one machine alone."""
     pytest.importorskip("distributed", reason="needs the extra `sweep`")
-    dask_report = check(train, home, "--dask", "local", "--workers", 2)
-    assert check(train, home) == dask_report  # nothing is run again
+    dask_report = run_sweep(train, home, "--dask", "local", "--workers", 2)
+    assert run_sweep(train, home) == dask_report  # no training runs again
     for trial in dask_report["trials"]:
         arguments = ("--set", f"width={trial['chosen']['width']}", "--epochs", 1, "--seed", 0)
         assert train("-o", "here", *arguments).exit_code == 0
@@ -122,7 +122,7 @@ def test_settings_are_checked_before_any_training(train, home):
     assert "`--slurm` has no effect: `--dask` runs the trainings" in completed.stderr
 
 
-def test_a_cluster_that_does_not_answer(train, home, monkeypatch):
+def test_unreachable_cluster_is_reported(train, home, monkeypatch):
     pytest.importorskip("distributed", reason="needs the extra `sweep`")
     monkeypatch.setattr(task_runners, "CONNECT_SECONDS", 1)
     (home / "sweep.yaml").write_text(SWEEP)
@@ -135,7 +135,7 @@ def test_a_cluster_that_does_not_answer(train, home, monkeypatch):
         )
 
 
-def test_what_a_sweep_hands_to_each_training(train, home, monkeypatch):
+def test_sweep_passes_its_options_to_each_training(train, home, monkeypatch):
 
     argument_lists = []
     report = {"val": {"accuracy": 0.5}, "test": None}
@@ -166,4 +166,4 @@ def test_what_a_sweep_hands_to_each_training(train, home, monkeypatch):
         assert pairs["--weights"] == str(home / "w.safetensors")
         assert pairs["--corrupt"] == "skip"
         assert "--tensorboard" in arguments
-        assert "--resume" not in arguments  # what was begun goes on by itself
+        assert "--resume" not in arguments  # a started training resumes by itself

@@ -1,4 +1,4 @@
-"""Passes over weights compute the same of tensors, and pass gradients on."""
+"""Passes over weights compute the same on tensors, and propagate gradients."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from tcc.testing.op_cases import sample_weights
 
 
 def build_branches() -> Graph:
-    """Branches that are summed, which become one convolution."""
+    """Build branches that are summed and become one convolution."""
     add = NetBuilder(6, 7, 7, name="branches")
     add("wide", Conv(6, (3, 3), padding=1, groups=2, bias=False), "image")
     add("wide_bn", BatchNorm())
@@ -28,7 +28,7 @@ def build_branches() -> Graph:
 @pytest.mark.parametrize(
     "graph", [build_dense(), build_gated(), build_branches()], ids=lambda g: g.name
 )
-def test_passes_see_no_difference(graph):
+def test_passes_give_equal_weights_on_tensors(graph):
     lean = extract_inference_graph(graph)
     weights = {name: value for name, value in sample_weights(graph).items() if name in lean.params}
     tensors = {name: torch.tensor(value, requires_grad=True) for name, value in weights.items()}
@@ -46,6 +46,6 @@ def test_passes_see_no_difference(graph):
 @pytest.mark.parametrize(
     "use", [np.exp, np.asarray, np.concatenate, np.add.reduce], ids=lambda f: f.__name__
 )
-def test_what_would_lose_gradients_is_refused(use):
+def test_operations_that_lose_gradients_are_refused(use):
     with pytest.raises(UnhandledError):
         use(TracedArray(torch.ones(3)))

@@ -1,4 +1,4 @@
-"""`tcc train`: what it writes, that it is repeatable, and what it refuses."""
+"""`tcc train`: its files, its repeatability and its errors."""
 
 import json
 import random
@@ -28,13 +28,13 @@ def read_contents(folder):
 
 @pytest.fixture
 def reference(train, home):
-    """A training that nothing interrupts."""
+    """The files of a training without interruptions."""
     completed = train("-o", "whole")
     assert completed.exit_code == 0, completed.output
     return read_contents(home / "whole")
 
 
-def test_each_epoch_is_a_line_where_no_terminal_looks_on(train, home):
+def test_without_a_terminal_each_epoch_is_one_line(train, home):
     completed = train("-o", "run", "--epochs", 3)
     lines = [line for line in completed.stderr.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 3
@@ -45,7 +45,7 @@ def test_each_epoch_is_a_line_where_no_terminal_looks_on(train, home):
     assert "epoch" not in train("-o", "quiet", "--epochs", 2, "-q").stderr
 
 
-def test_it_learns_and_writes_what_it_says(train, home, reference, pictures):
+def test_training_learns_and_writes_its_report(train, home, reference, pictures):
     assert list(reference) == FILES
     report = json.loads(reference["report.json"])
     lines = [json.loads(line) for line in reference["metrics.jsonl"].splitlines()]
@@ -54,7 +54,8 @@ def test_it_learns_and_writes_what_it_says(train, home, reference, pictures):
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert report["test"]["accuracy"] >= 0.9
     exact = confidence_intervals.compute_share_interval(report["test"]["correct"], 10)
-    assert report["test"]["interval"] == asdict(exact)  # no point where all are right
+    # exact: resampling would give a single point
+    assert report["test"]["interval"] == asdict(exact)
     assert report["data"]["images"] == {"train": [21, 21], "val": [6, 6], "test": [5, 5]}
     assert report["finished"]
     assert (report["epochs"], report["kept"], report["threads"]) == (4, 4, 1)
@@ -63,7 +64,7 @@ def test_it_learns_and_writes_what_it_says(train, home, reference, pictures):
     assert str(pictures) not in text
 
 
-def test_the_weights_are_what_eval_takes(reference, home, pictures):
+def test_eval_of_the_weights_matches_the_report(reference, home, pictures):
     from typer.testing import CliRunner
 
     from tcc.compiler.cli import app
@@ -75,7 +76,7 @@ def test_the_weights_are_what_eval_takes(reference, home, pictures):
 
 
 @pytest.mark.parametrize(
-    ("change", "same"),
+    ("change", "is_same"),
     [
         ((), True),
         (("--seed", "1"), False),
@@ -84,25 +85,25 @@ def test_the_weights_are_what_eval_takes(reference, home, pictures):
     ],
     ids=str,
 )
-def test_the_same_words_give_the_same_bytes(train, home, reference, change, same):
-    torch.manual_seed(77)  # what was drawn before is of no account
+def test_same_command_gives_the_same_bytes(train, home, reference, change, is_same):
+    torch.manual_seed(77)  # earlier random numbers have no effect
     assert train("-o", "again", *change).exit_code == 0
     run_files = read_contents(home / "again")
-    assert (run_files == reference) is same
-    if not same:
+    assert (run_files == reference) is is_same
+    if not is_same:
         assert run_files["weights.safetensors"] != reference["weights.safetensors"]
 
 
-def test_the_recipe_of_a_run_gives_it_again(train, home, reference):
+def test_recipe_of_a_run_reproduces_the_run(train, home, reference):
     assert train("-o", "again", recipe="whole/recipe.json").exit_code == 0
     assert read_contents(home / "again") == reference
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_run_that_is_interrupted_at_any_step_ends_as_if_it_were_not(
+def test_run_interrupted_at_any_step_gives_the_same_bytes(
     train, home, reference, monkeypatch, seed
 ):
-    """The time is over after some steps, again and again; each goes on from the state on disk."""
+    """The time limit ends after some steps, repeatedly. Each run resumes from the checkpoint."""
     from tcc.compiler.train import loop
 
     draw = random.Random(seed)
@@ -122,8 +123,8 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_if_it_were_not(
     assert read_contents(home / "parts") == reference
 
 
-def test_an_interruption_changes_nothing_of_what_is_drawn(train, home, monkeypatch):
-    """Changes of images, mixup, dropout and the average go on as if nothing had been."""
+def test_resuming_keeps_the_random_numbers(train, home, monkeypatch):
+    """Augmentation, mixup, dropout and the average continue as without the interruption."""
     from tcc.compiler.train import loop
 
     text = (
@@ -140,24 +141,24 @@ def test_an_interruption_changes_nothing_of_what_is_drawn(train, home, monkeypat
     assert read_contents(home / "parts") == read_contents(home / "whole")
 
 
-def test_an_interrupt_by_hand_says_how_to_go_on(train, home, monkeypatch):
+def test_keyboard_interrupt_reports_how_to_resume(train, home, monkeypatch):
     from tcc.compiler.train import loop
 
     interruptions = iter([False] * 12)
 
-    def over(self):
+    def interrupt_late(self):
         for value in interruptions:
             return value
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.TrainingRun, "_is_time_over", over)
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # a state after each step
+    monkeypatch.setattr(loop.TrainingRun, "_is_time_over", interrupt_late)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # a checkpoint after each step
     completed = train("-o", "run")
     assert completed.exit_code == 130
     assert "run has a checkpoint: continue with --resume" in completed.stderr
 
 
-def test_heads_for_training_alone_learn_by_their_share(train, home):
+def test_train_only_heads_train_by_their_loss_share(train, home):
     (home / "heads.yaml").write_text(HEADS)
     weights_by_share = {}
     for share in (0, 0.5, 2):
@@ -177,7 +178,7 @@ def test_heads_for_training_alone_learn_by_their_share(train, home):
     assert unchanged == {
         "linear_1.weight",
         "linear_1.bias",
-    }  # a share of 0 teaches the head nothing
+    }  # with a share of 0 the head does not train
     assert all((weights_by_share[0.5][name] != initial_weights[name]).any() for name in unchanged)
     stems = [weights_by_share[share]["conv.weight"] for share in weights_by_share]
     assert (stems[0] != stems[1]).any()
@@ -185,8 +186,8 @@ def test_heads_for_training_alone_learn_by_their_share(train, home):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_to_the_same_bytes(train, home, reference, pictures):
-    """`kill -9` at random moments; the state is written after each step."""
+def test_killed_run_resumes_to_the_same_bytes(train, home, reference, pictures):
+    """`kill -9` at random moments. The checkpoint is written after each step."""
     arguments = ["train", "tiny.yaml", "--data", str(pictures), "--recipe", "own.yaml"]
     arguments += ["--threads", "1", "-o", "killed"]
     draw, kills, mark = random.Random(5), 0, home / "killed/checkpoint.safetensors"
@@ -208,34 +209,34 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(train, home, reference, 
     assert read_contents(home / "killed") == reference
 
 
-def test_a_finished_run_is_not_begun_again(train, home, reference):
+def test_finished_run_is_not_repeated(train, home, reference):
     completed = train("-o", "whole", "--resume", "--json")
     assert (completed.exit_code, json.loads(completed.stdout)["finished"]) == (0, True)
     assert read_contents(home / "whole") == reference
 
 
 @pytest.mark.parametrize(
-    ("words", "changed"),
+    ("options", "changed"),
     [
         (("--seed", 1), "initial weights, seed"),
         (("--epochs", 3), "recipe"),
         (("--set", "drop=0"), "network"),
     ],
 )
-def test_a_finished_run_is_asked_for_in_the_same_words(train, home, reference, words, changed):
+def test_finished_run_refuses_other_options(train, home, reference, options, changed):
     assert_refused(
-        train("-o", "whole", "--resume", *words), "E1229", f"different inputs: {changed}$"
+        train("-o", "whole", "--resume", *options), "E1229", f"different inputs: {changed}$"
     )
     assert read_contents(home / "whole") == reference
 
 
 @pytest.mark.parametrize(
-    ("side", "changed"),
+    ("split", "changed"),
     [("train", "training images"), ("val", "validation images"), ("test", "test images")],
 )
-def test_a_finished_run_was_of_the_same_images(train, home, pictures, reference, side, changed):
+def test_finished_run_refuses_other_images(train, home, pictures, reference, split, changed):
     shutil.copytree(pictures, home / "other")
-    draw(home / "other" / side / "red" / "0.png", "red", 999)
+    draw(home / "other" / split / "red" / "0.png", "red", 999)
     completed = train("-o", "whole", "--resume", data=home / "other")
     assert_refused(completed, "E1229", f"different inputs: {changed}$")
 
@@ -246,7 +247,7 @@ def assert_refused(completed, code, pattern):
     assert re.search(pattern, completed.stderr, re.MULTILINE), completed.stderr
 
 
-def test_what_cannot_be_trained(train, home):
+def test_networks_without_trainable_outputs_are_refused(train, home):
     (home / "many.yaml").write_text(
         SPEC.replace("units: 2", "units: 3").replace(", labels: [blue, red]", "")
     )
@@ -258,25 +259,25 @@ def test_what_cannot_be_trained(train, home):
 
 
 @pytest.mark.parametrize(
-    ("loss", "words"),
+    ("loss", "pattern"),
     [
         ("{class_weights: {green: 2}}", "`class_weights` has unknown names: green"),
         ("{kind: focal, positive: [rot]}", "`positive` has unknown names: rot"),
         ("{auxiliary: {side: 0.3}}", "`auxiliary` has unknown names: side"),
     ],
 )
-def test_a_loss_for_another_network(train, home, loss, words):
+def test_loss_with_unknown_names_is_refused(train, home, loss, pattern):
     (home / "own.yaml").write_text(RECIPE + f"loss: {loss}\n")
-    assert_refused(train(), "E1225", words)
+    assert_refused(train(), "E1225", pattern)
 
 
-def test_folders_that_are_taken(train, home, reference):
+def test_unsuitable_output_folders_are_refused(train, home, reference):
     assert_refused(train("-o", "whole"), "E1229", "already contains a training")
     assert_refused(train("-o", "none", "--resume"), "E1229", "no training to resume")
     assert_refused(train("-o", home), "E1229", "neither an empty folder nor a training")
 
 
-def test_resuming_with_other_things(train, home, monkeypatch):
+def test_resuming_with_other_inputs_is_refused(train, home, monkeypatch):
     from tcc.compiler.train import loop
 
     with monkeypatch.context() as patch:
@@ -299,26 +300,26 @@ def test_resuming_with_other_things(train, home, monkeypatch):
     assert_refused(train("-o", "run", "--resume"), "E0501", "not a valid safetensors file")
 
 
-@pytest.mark.parametrize(("features", "taken"), [(["avx512_bf16"], "bf16"), (["avx2"], "fp32")])
-def test_auto_is_the_quicker_arithmetic_and_stays_it(train, home, monkeypatch, features, taken):
+@pytest.mark.parametrize(("features", "precision"), [(["avx512_bf16"], "bf16"), (["avx2"], "fp32")])
+def test_auto_precision_is_chosen_once_per_run(train, home, monkeypatch, features, precision):
     from tcc.compiler.train import arithmetic, loop
 
-    def with_processor(*features):
+    def set_features(*features):
         monkeypatch.setattr(arithmetic.cpu, "read_features", lambda: frozenset(features))
 
-    with_processor(*features)
+    set_features(*features)
     assert train("-o", "whole").exit_code == 0
-    assert json.loads((home / "whole/recipe.json").read_text())["precision"] == taken
+    assert json.loads((home / "whole/recipe.json").read_text())["precision"] == precision
     with monkeypatch.context() as patch:
         patch.setattr(loop.TrainingRun, "_is_time_over", lambda _: True)
         assert train("-o", "run").exit_code == 0
-    with_processor("bf16" if taken == "fp32" else "avx2")  # it goes on elsewhere
+    set_features("bf16" if precision == "fp32" else "avx2")  # it resumes on another processor
     assert train("-o", "run", "--resume").exit_code == 0
     weights = [home / name / "weights.safetensors" for name in ("run", "whole")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_a_loss_that_is_not_finite(train, home):
+def test_infinite_loss_stops_the_training(train, home):
     rate = "learning_rate: {peak: 1.0e+30, schedule: constant}"
     (home / "own.yaml").write_text(re.sub("learning_rate.*", rate, RECIPE))
     completed = train("-o", "run")
@@ -327,19 +328,19 @@ def test_a_loss_that_is_not_finite(train, home):
 
 
 @pytest.mark.parametrize("text", ["", "1", "1x", "h", "1h-2m", "m5"])
-def test_what_is_no_time(train, text):
+def test_invalid_max_time_is_refused(train, text):
     assert_refused(train("--max-time", text), "E0601", "this is not a time")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_gpu_that_is_not_here(train, home):
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_missing_gpu_is_reported(train, home):
     assert_refused(train("-o", "run", "--device", "cuda"), "E1234", r"no GPU(.|\n)*--device cuda")
     assert_refused(train("-o", "run", "--device", "tpu"), "E0601", "must be auto, cpu or cuda")
     assert not (home / "run").exists()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_learns_as_a_cpu_does(train, home):
+def test_gpu_trains_like_the_cpu(train, home):
     for device in ("cpu", "cuda"):
         assert train("-o", device, "--device", device, "--set", "drop=0").exit_code == 0
     cpu, gpu = (
@@ -350,7 +351,7 @@ def test_a_gpu_learns_as_a_cpu_does(train, home):
     assert json.loads((home / "cuda/report.json").read_text())["test"]["accuracy"] >= 0.9
 
 
-def test_the_best_epoch_is_kept_on_request(train, home):
+def test_keep_best_writes_the_best_epoch(train, home):
     (home / "own.yaml").write_text(RECIPE + "keep: best\n")
     assert train("-o", "best").exit_code == 0
     report = json.loads((home / "best/report.json").read_text())
@@ -360,7 +361,7 @@ def test_the_best_epoch_is_kept_on_request(train, home):
     assert report["val"] == lines[report["kept"] - 1]["val"]
 
 
-def test_starting_from_weights(train, home, reference):
+def test_training_starts_from_given_weights(train, home, reference):
     (home / "own.yaml").write_text(RECIPE.replace("peak: 0.3", "peak: 1.0e-30"))
     assert train("-o", "on", "--weights", "whole/weights.safetensors", "--epochs", 1).exit_code == 0
     old, new = (load_file(home / f / "weights.safetensors") for f in ("whole", "on"))
@@ -369,14 +370,14 @@ def test_starting_from_weights(train, home, reference):
     )
 
 
-def test_events_for_tensorboard(train, home):
+def test_tensorboard_events_are_written(train, home):
     pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
     assert train("-o", "run", "--tensorboard", "--epochs", 2).exit_code == 0
     (file,) = (home / "run/tensorboard").iterdir()
     assert all(name in file.read_bytes() for name in (b"loss/train", b"accuracy/val"))
 
 
-def test_tensorboard_that_is_not_here(train, monkeypatch):
+def test_missing_tensorboard_is_reported(train, monkeypatch):
     monkeypatch.setattr(run_folder, "find_spec", lambda _: None)
     completed = train("-o", "run", "--tensorboard")
     assert completed.exit_code == 3

@@ -1,4 +1,4 @@
-"""docs/training.md: its commands run, and its recipe is one."""
+"""The commands and the recipe of docs/training.md work."""
 
 import re
 import shlex
@@ -17,7 +17,7 @@ def find_blocks(root, language):
 
 
 @pytest.mark.slow
-def test_the_commands_run(root, home, pictures):
+def test_commands_of_the_page_run(root, home, pictures):
     from tcc.compiler.cli import app
 
     labels = "drop: 0.2, labels: {type: names, default: [blue, red]}"
@@ -25,7 +25,7 @@ def test_the_commands_run(root, home, pictures):
     (home / "net.yaml").write_text(spec.replace("labels: [blue, red]}}", "labels: labels}}"))
     (home / "sweep.yaml").write_text(find_blocks(root, "yaml")[0])
     shutil.copytree(pictures, home / "images")
-    for number in range(90):  # of three classes, in three splits
+    for number in range(90):  # three classes, in three splits
         split = ("train", "train", "train", "val", "test")[number // 3 % 5]
         label = ("cyst", "healthy", "tumor")[number % 3]
         draw(home / f"others/{split}/{label}/{number}.png", "red", 1000 + number)
@@ -42,7 +42,7 @@ def test_the_commands_run(root, home, pictures):
     assert (home / "runs/sweep/sweep.svg").read_text().startswith("<svg ")
 
 
-def test_the_recipe_is_one(root):
+def test_recipe_of_the_page_is_valid(root):
     _, text = find_blocks(root, "yaml")
     parsed = recipe.parse_recipe(text, "training.md")
     assert (parsed.epochs, parsed.augment.warp.degrees) == (100, 15)
@@ -51,5 +51,5 @@ def test_the_recipe_is_one(root):
 @pytest.mark.parametrize(
     "key", ["loss.gamma", "augment.warp.degrees", "learning_rate.warmup_epochs"]
 )
-def test_every_key_is_listed(root, key):
+def test_page_lists_every_recipe_key(root, key):
     assert f"| `{key}` |" in (root / "docs/training.md").read_text()

@@ -1,4 +1,4 @@
-"""Every architecture of the zoo equals a second, independent definition of it, weight for weight."""
+"""Every architecture of the zoo equals a second, independent definition with the same weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,15 +36,16 @@ from tcc.compiler.targets import devices
 from tcc.compiler.zoo import shipped
 
 TOLERANCE = 1e-4
-"""Largest difference of two outputs, as a part of the largest output."""
+"""Largest difference of two outputs, relative to the largest output."""
 ROLES = {"mean": "running_mean", "var": "running_var"}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A spec with settings, and the same network by its second definition.
+    """A spec with settings, and a second definition of the same network.
 
-    `gain` is a layer's growth of the signal's variance, as far as an activation does not halve it.
+    `gain` is the factor by which a layer increases the signal's variance, before an activation
+    halves it.
     """
 
     spec: str
@@ -107,7 +108,7 @@ PAIRS = [
 
 
 def _list_marks(pair):
-    # As many layers as vgg16_bn_gap, and a hundred million weights.
+    # vgg11 is nightly: it has a hundred million weights, and no more layers than vgg16_bn_gap.
     return [pytest.mark.nightly] * pair.nightly or [pytest.mark.slow] * pair.slow
 
 
@@ -119,7 +120,7 @@ every = pytest.mark.parametrize("pair", PAIRS, ids=str)
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
-    """Test processes run side by side, one a core."""
+    """Use one thread: test processes run in parallel, one per core."""
     thread_count = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -131,14 +132,14 @@ def load_spec(pair: Pair) -> Spec:
 
 
 def build_twin(pair: Pair) -> nn.Module:
-    """The second definition, without memory for weights."""
+    """Build the second definition without memory for weights."""
     with torch.device("meta"):
         return pair.twin()
 
 
 @dataclass(frozen=True)
 class Run:
-    """A layer with weights as it ran: its multiply-accumulates for one image."""
+    """A layer with weights and its multiply-accumulates for one image."""
 
     name: str
     layer: nn.Module
@@ -146,10 +147,10 @@ class Run:
 
 
 def trace_layers(network: nn.Module, spec: Spec) -> list[Run]:
-    """The layers with weights in the order in which they run in training."""
+    """Return the layers with weights in the order in which they run in training."""
     runs = []
 
-    def ran(name):
+    def create_hook(name):
         def hook(layer, inputs, output):
             norm = isinstance(layer, nn.BatchNorm2d)
             macs_per_output = 0 if norm else layer.weight[0].numel()
@@ -158,7 +159,7 @@ def trace_layers(network: nn.Module, spec: Spec) -> list[Run]:
         return hook
 
     hooks = [
-        layer.register_forward_hook(ran(name))
+        layer.register_forward_hook(create_hook(name))
         for name, layer in network.named_modules()
         if next(layer.parameters(recurse=False), None) is not None
     ]
@@ -169,7 +170,9 @@ def trace_layers(network: nn.Module, spec: Spec) -> list[Run]:
 
 
 def create_weights(graph: Graph, gain: float) -> dict[str, np.ndarray]:
-    """Weights that keep the signal alive through any depth, with statistics that matter."""
+    """Create weights that keep the signal at any depth, and batch norm statistics that are not
+    trivial.
+    """
     random = np.random.default_rng(7)
 
     def draw_parameter(name, param):
@@ -187,7 +190,7 @@ def create_weights(graph: Graph, gain: float) -> dict[str, np.ndarray]:
 
 
 def fill_weights(network: nn.Module, spec: Spec, weights: dict[str, np.ndarray]) -> nn.Module:
-    """The second definition with the spec's weights, layer by layer in the order of running."""
+    """Load the spec's weights into the second definition, layer by layer in execution order."""
     nodes = [node for node in spec.graph.nodes if node.params]
     state = {
         name: torch.zeros((), dtype=torch.long)
@@ -203,7 +206,7 @@ def fill_weights(network: nn.Module, spec: Spec, weights: dict[str, np.ndarray])
 
 
 def create_images(graph: Graph) -> np.ndarray:
-    """Two unlike images."""
+    """Create two different images."""
     random = np.random.default_rng(11)
     shape = graph.inputs[0].type.shape
     bright = np.broadcast_to(np.linspace(0, 4, shape[2], dtype=np.float32), shape)
@@ -225,10 +228,10 @@ def run_onnx_runtime(model: Model, batch: np.ndarray) -> np.ndarray:
 
 
 @pairs
-def test_outputs_are_those_of_a_second_definition(pair):
+def test_outputs_match_the_second_definition(pair):
     spec = load_spec(pair)
     weights = create_weights(spec.graph, pair.gain)
-    # vgg11's first linear layer fits one size alone
+    # vgg11's first linear layer accepts only one input size
     graph = spec.graph if pair.spec == "vgg11" else shrink_network(spec.graph)
     batch = create_images(graph)
     second = fill_weights(build_twin(pair), spec, weights).eval()
@@ -246,7 +249,7 @@ def test_outputs_are_those_of_a_second_definition(pair):
 @pytest.mark.parametrize(
     "name", ["ddsnet", "fastnet", "squeezenet", "shufflenet_v2", "mobilenet_v2"]
 )
-def test_the_host_program_computes_the_outputs_of_a_second_definition(name, tmp_path):
+def test_host_program_matches_the_second_definition(name, tmp_path):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     pair = next(p for p in PAIRS if p.spec == name)
     spec = load_spec(pair)
@@ -267,7 +270,7 @@ def test_the_host_program_computes_the_outputs_of_a_second_definition(name, tmp_
 
 
 @every
-def test_parameters_and_macs_are_those_of_a_second_definition(pair):
+def test_parameters_and_macs_match_the_second_definition(pair):
     spec = load_spec(pair)
     network = build_twin(pair)
     total = compute_cost(spec.graph)

@@ -1,10 +1,10 @@
-"""Runs in the emulated Python: one run of ncnn that warms up, and one between opened files.
+"""Run ncnn twice in the emulated Python: a warm-up, and a run between opened marker files.
 
     ncnn_guest.py PARAM BIN WIDTH HEIGHT PIXELS|- FORM [MEAN STD]
 
-PIXELS are bytes, red, green, blue of each pixel; without them the input is constant. FORM is fp32
-or, as ncnn has it by itself, fp16 storage. MEAN and STD are numbers between commas, of pixels from
-0 to 255; without them the pixels are divided by the largest of them. Prints the outputs.
+PIXELS are bytes: red, green and blue of each pixel. With `-`, the input is constant. FORM is fp32,
+or fp16 storage as ncnn's default. MEAN and STD are comma-separated numbers for pixels from 0 to
+255. Without them, the pixels are divided by their maximum. Prints the outputs.
 """
 
 import os
@@ -19,7 +19,7 @@ ChannelStatistics = list[list[float]]
 
 
 def main() -> None:
-    """Load, warm up, run and end without a word more."""
+    """Load the network, warm up, run once more and exit at once."""
     param, binary, width, height, pixels, form = sys.argv[1:7]
     net = ncnn.Net()
     net.opt.num_threads = 1
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def prepare_input(image: Any, size: tuple[int, int], statistics: ChannelStatistics) -> Any:
-    """Return the input of an image: (pixel - mean) / std in ncnn's own functions."""
+    """Return the input of an image: (pixel - mean) / std, by ncnn's own functions."""
     source = ncnn.Mat.from_pixels(image, ncnn.Mat.PixelType.PIXEL_RGB, *size)
     mean, std = statistics or ([0.0] * CHANNELS, [float(image.max())] * CHANNELS)
     source.substract_mean_normalize(mean, [1 / deviation for deviation in std])
@@ -62,11 +62,11 @@ def prepare_input(image: Any, size: tuple[int, int], statistics: ChannelStatisti
 
 
 def skip_mark() -> None:
-    """Stand for a mark in the run that warms up."""
+    """Replace `open_mark` in the warm-up run."""
 
 
 def open_mark() -> None:
-    """Open a file, which the counting plugin takes for a mark."""
+    """Open a file; the counting plugin treats this as a marker."""
     os.close(os.open(os.devnull, os.O_RDONLY))
 
 

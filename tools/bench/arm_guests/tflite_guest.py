@@ -1,4 +1,4 @@
-"""Runs in the emulated Python: one run of TFLite that warms up, and one between opened files.
+"""Run TFLite twice in the emulated Python: a warm-up, and a run between opened marker files.
 
     tflite_guest.py MODEL WIDTH HEIGHT PIXELS [MEAN STD]
 
@@ -16,7 +16,7 @@ CHANNELS = 3
 
 
 def main() -> None:
-    """Load, warm up, run and end without a word more."""
+    """Load the network, warm up, run once more and exit at once."""
     model, width, height, pixels = sys.argv[1:5]
     interpreter = Interpreter(model, num_threads=1)
     interpreter.allocate_tensors()
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def quantize_input(image: Any, mean: list[float], std: list[float], details: Any) -> Any:
-    """Return the input: levels where the file has a scale, by a table of the 256 values."""
+    """Return the input: quantized by a table of 256 values if the file's input has a scale."""
     scale, zero = details["quantization"]
     pixel_values = np.arange(256, dtype=np.float32)[:, None]
     table = (pixel_values - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
@@ -57,17 +57,17 @@ def quantize_input(image: Any, mean: list[float], std: list[float], details: Any
 
 
 def dequantize_output(raw_output: Any, details: Any) -> Any:
-    """Return an output in float."""
+    """Return an output in float32."""
     scale, zero = details["quantization"]
     return (raw_output.astype(np.float32) - zero) * np.float32(scale) if scale else raw_output
 
 
 def skip_mark() -> None:
-    """Stand for a mark in the run that warms up."""
+    """Replace `open_mark` in the warm-up run."""
 
 
 def open_mark() -> None:
-    """Open a file, which the counting plugin takes for a mark."""
+    """Open a file; the counting plugin treats this as a marker."""
     os.close(os.open(os.devnull, os.O_RDONLY))
 
 

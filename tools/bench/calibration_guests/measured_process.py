@@ -1,8 +1,8 @@
-"""Runs a command, and prints what it cost as JSON: exit status, CPU seconds, peak memory in MB.
+"""Run a command, and print its cost as JSON: exit status, CPU seconds, peak memory in MB.
 
     measured_process.py COMMAND ...
 
-It is small itself, since what forks a process lends it its own peak.
+This process is small, because a child starts with the peak memory of the process that forks it.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 
 
 def main() -> None:
-    """Run, wait and say; what the command prints goes to standard error."""
+    """Run, wait and print the cost; the command's output goes to standard error."""
     quiet = [(os.POSIX_SPAWN_DUP2, 2, 1)]
     child = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet)
     _, status, used = os.wait4(child, 0)

@@ -1,4 +1,4 @@
-"""Quantises with NNCF: nncf_guest.py MODEL IMAGES CONTRACT RESULT."""
+"""Quantize with NNCF: nncf_guest.py MODEL IMAGES CONTRACT RESULT."""
 
 import logging
 import sys
@@ -9,7 +9,7 @@ import onnx
 
 
 def main() -> None:
-    """Quantise by NNCF's defaults, which see every image."""
+    """Quantize with NNCF's defaults on all images."""
     model, folder, contract, output_file = sys.argv[1:]
     nncf.set_log_level(logging.ERROR)
     images = list(guest_images.read_feeds(folder, contract))

@@ -1,4 +1,4 @@
-"""Quantises with ONNX Runtime: onnxruntime_guest.py MODEL IMAGES CONTRACT RESULT METHOD TYPE."""
+"""Quantize with ONNX Runtime: onnxruntime_guest.py MODEL IMAGES CONTRACT RESULT METHOD TYPE."""
 
 import logging
 import sys
@@ -16,18 +16,18 @@ from onnxruntime.quantization import (
 
 
 class Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Gives one image after another."""
+    """Returns one image after another."""
 
     def __init__(self, folder: str, contract: str) -> None:
         self.feeds = guest_images.read_feeds(folder, contract)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """Return the next image, None after the last."""
+        """Return the next image, or None after the last."""
         return next(self.feeds, None)
 
 
 def main() -> None:
-    """Quantise: 8-bit activations, weights per channel."""
+    """Quantize with 8-bit activations and per-channel weights."""
     model, folder, contract, output_file, method, kind = sys.argv[1:]
     logging.getLogger().setLevel(logging.ERROR)
     quantize_static(

@@ -25,65 +25,65 @@ static band_form compute_form(const micro_window *w)
 }
 
 #if defined(__ARM_NEON)
-static inline int16x8_t band_eight(uint8x8_t levels, int flip)
+static inline int16x8_t widen_eight(uint8x8_t levels, int flip)
 {
     return flip ? vreinterpretq_s16_u16(vmovl_u8(levels)) : vmovl_s8(vreinterpret_s8_u8(levels));
 }
 
 /* Widen eight or more consecutive values; the last vector overlaps the one before. */
-static inline void band_neighbours(const uint8_t *from, int flip, int count, int16_t *to)
+static inline void widen_contiguous(const uint8_t *from, int flip, int count, int16_t *to)
 {
     const uint8_t *last = from + count - PIXELS;
     for (; from < last; from += PIXELS, to += PIXELS)
-        vst1q_s16(to, band_eight(vld1_u8(from), flip));
-    vst1q_s16(to - (from - last), band_eight(vld1_u8(last), flip));
+        vst1q_s16(to, widen_eight(vld1_u8(from), flip));
+    vst1q_s16(to - (from - last), widen_eight(vld1_u8(last), flip));
 }
 
 /* Widen every second of more than eight values. The last vector begins a byte earlier, because
  * bytes after the values must not be read. */
-static inline void band_seconds(const uint8_t *from, int flip, int count, int16_t *to)
+static inline void widen_stride_2(const uint8_t *from, int flip, int count, int16_t *to)
 {
     const uint8_t *last = from + 2 * (count - PIXELS);
     for (; from < last; from += 2 * PIXELS, to += PIXELS)
-        vst1q_s16(to, band_eight(vld2_u8(from).val[0], flip));
-    vst1q_s16(to - (from - last) / 2, band_eight(vld2_u8(last - 1).val[1], flip));
+        vst1q_s16(to, widen_eight(vld2_u8(from).val[0], flip));
+    vst1q_s16(to - (from - last) / 2, widen_eight(vld2_u8(last - 1).val[1], flip));
 }
 
-static const uint8_t band_keep[2 * PIXELS] = {255, 255, 255, 255, 255, 255, 255, 255};
+static const uint8_t lane_masks[2 * PIXELS] = {255, 255, 255, 255, 255, 255, 255, 255};
 
 /* Widen values in vectors; return how many were widened. Up to eight values need as many readable
  * bytes as a full vector, and space for eight. */
-static inline int band_vectors(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
-                               int capacity, int16_t *to)
+static inline int widen_vectors(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
+                                int capacity, int16_t *to)
 {
     if (step > 2)
         return 0;
     if (step == 1 ? count >= PIXELS : count > PIXELS) {
         if (step == 1 && flip)
-            band_neighbours(from, 0x80, count, to);
+            widen_contiguous(from, 0x80, count, to);
         else if (step == 1)
-            band_neighbours(from, 0, count, to);
+            widen_contiguous(from, 0, count, to);
         else
-            band_seconds(from, flip, count, to);
+            widen_stride_2(from, flip, count, to);
         return count;
     }
     if (capacity < PIXELS || bytes < step * PIXELS)
         return 0;
-    uint8x8_t levels = step == 1 ? vld1_u8(from) : vld2_u8(from).val[0];
-    levels = vand_u8(levels, vld1_u8(band_keep + PIXELS - count));
-    vst1q_s16(to, band_eight(levels, flip));
+    uint8x8_t values = step == 1 ? vld1_u8(from) : vld2_u8(from).val[0];
+    values = vand_u8(values, vld1_u8(lane_masks + PIXELS - count));
+    vst1q_s16(to, widen_eight(values, flip));
     return count;
 }
 #endif
 
 /* Widen every `step`th value, `count` of them, from `bytes` readable bytes. The rest of the
  * `capacity` elements is 0, and may be written. */
-static inline void band_levels(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
-                               int capacity, int16_t *to)
+static inline void widen_values(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
+                                int capacity, int16_t *to)
 {
     int p = 0, sign = flip ? 0 : 0x80; /* (x ^ 0x80) - 0x80 widens a signed value */
 #if defined(__ARM_NEON)
-    p = band_vectors(from, bytes, step, flip, count, capacity, to);
+    p = widen_vectors(from, bytes, step, flip, count, capacity, to);
 #else
     (void)bytes, (void)capacity;
 #endif
@@ -101,14 +101,14 @@ static band_span compute_span(const micro_window *w, const band_form *form, int 
 {
     int shift = w->left - phase, step = w->stride_x;
     int first = shift > 0 ? (shift + step - 1) / step : 0;
-    int last = w->width - 1 + shift < 0 ? 0 : (w->width - 1 + shift) / step + 1;
-    return (band_span){first, micro_max(0, micro_min(last, form->columns) - first),
+    int end = w->width - 1 + shift < 0 ? 0 : (w->width - 1 + shift) / step + 1;
+    return (band_span){first, micro_max(0, micro_min(end, form->columns) - first),
                        first * step - shift};
 }
 
 /* Write the rows of a band that begins at the map's row `top`; the elements before and after a
  * row's values are already 0. */
-static void band_rows(const uint8_t *map, const micro_window *w, const band_form *form, int top,
+static void fill_band(const uint8_t *map, const micro_window *w, const band_form *form, int top,
                       int16_t *band)
 {
     const uint8_t *end = map + (ptrdiff_t)w->height * w->width;
@@ -119,8 +119,8 @@ static void band_rows(const uint8_t *map, const micro_window *w, const band_form
         for (int i = 0; i < form->rows && span.count; i++, to += line) {
             const uint8_t *from = map + (ptrdiff_t)(top + i) * w->width + span.column;
             if (top + i >= 0 && top + i < w->height)
-                band_levels(from, end - from, w->stride_x, w->flip, span.count,
-                            form->columns - span.first, to);
+                widen_values(from, end - from, w->stride_x, w->flip, span.count,
+                             form->columns - span.first, to);
             else
                 memset(to, 0, sizeof *to * (size_t)span.count);
         }
@@ -137,11 +137,11 @@ typedef struct {
     int16x4_t values[MAX_TAPS / 4];
 } taps;
 
-static inline void taps_read(taps *all, const int16_t *weights, int count)
+static inline void load_taps(taps *window_taps, const int16_t *weights, int count)
 {
     UNROLL
     for (int i = 0; 4 * i < count; i++)
-        all->values[i] = vld1_s16(weights + 4 * i);
+        window_taps->values[i] = vld1_s16(weights + 4 * i);
 }
 
 #if defined(__aarch64__)
@@ -163,14 +163,14 @@ static inline void taps_read(taps *all, const int16_t *weights, int count)
     } while (0)
 #define READ(x, from) int16x8_t x = vld1q_s16(from)
 
-static inline void pair_start(pair *s, int32_t bias)
+static inline void start_pair(pair *s, int32_t bias)
 {
     UNROLL
     for (int i = 0; i < 4; i++)
         s->values[i / 2][i % 2] = vdupq_n_s32(bias);
 }
 
-static inline void pair_add(pair *s, int row, const int16_t *from, int16_t weight)
+static inline void add_tap(pair *s, int row, const int16_t *from, int16_t weight)
 {
     int16x8_t x = vld1q_s16(from);
     s->values[row][0] = vmlal_n_s16(s->values[row][0], vget_low_s16(x), weight);
@@ -178,7 +178,7 @@ static inline void pair_add(pair *s, int row, const int16_t *from, int16_t weigh
 }
 
 /* Write both rows, the second before the first. */
-static inline void pair_write(const pair *s, const requantization *requant, uint8_t *first,
+static inline void write_pair(const pair *s, const requantization *requant, uint8_t *first,
                               uint8_t *second)
 {
     uint8x8_t levels[2];
@@ -196,28 +196,28 @@ typedef struct {
     int16_t values[MAX_TAPS];
 } taps;
 
-static inline void taps_read(taps *all, const int16_t *weights, int count)
+static inline void load_taps(taps *window_taps, const int16_t *weights, int count)
 {
-    memcpy(all->values, weights, sizeof *weights * (size_t)count);
+    memcpy(window_taps->values, weights, sizeof *weights * (size_t)count);
 }
 
-#define ADD(row, x, tap) pair_add(s, row, x, weights->values[(tap) & 31])
+#define ADD(row, x, tap) add_tap(s, row, x, weights->values[(tap) & 31])
 #define READ(x, from) const int16_t *x = from
 
-static inline void pair_start(pair *s, int32_t bias)
+static inline void start_pair(pair *s, int32_t bias)
 {
     for (int u = 0; u < PIXELS; u++)
         s->values[0][u] = s->values[1][u] = bias;
 }
 
-static inline void pair_add(pair *s, int row, const int16_t *from, int16_t weight)
+static inline void add_tap(pair *s, int row, const int16_t *from, int16_t weight)
 {
     for (int u = 0; u < PIXELS; u++)
         s->values[row][u] += from[u] * weight;
 }
 
 /* Write both rows, the second before the first. */
-static inline void pair_write(const pair *s, const requantization *requant, uint8_t *first,
+static inline void write_pair(const pair *s, const requantization *requant, uint8_t *first,
                               uint8_t *second)
 {
     for (int u = 0; u < PIXELS; u++)
@@ -319,7 +319,7 @@ static inline void add_5x5_s2(pair *s, const taps *weights, const int16_t *at, i
     ROW5(6, 2, odd);
 }
 
-/* Any window, one tap after another. */
+/* Add any window, one tap after another. */
 static void add_any(pair *s, const int16_t *weights, const int16_t *at, int line,
                     const micro_window *w, const band_form *form)
 {
@@ -328,9 +328,9 @@ static void add_any(pair *s, const int16_t *weights, const int16_t *at, int line
             int across = j * w->dilation_x;
             const int16_t *from = at + i * w->dilation_y * line;
             from += across % form->phases * form->columns + across / form->phases;
-            pair_add(s, 0, from, *weights);
+            add_tap(s, 0, from, *weights);
             if (w->band > 1) /* a band of one row has no second row */
-                pair_add(s, 1, from + w->stride_y * line, *weights);
+                add_tap(s, 1, from + w->stride_y * line, *weights);
         }
 }
 
@@ -352,12 +352,12 @@ typedef struct {
 } channel;
 
 /* Write rows of fewer than eight values. */
-static void strip_narrow(const channel *c, const pair *s, const requantization *requant,
-                         uint8_t *first, uint8_t *second)
+static void write_narrow_strip(const channel *c, const pair *s, const requantization *requant,
+                               uint8_t *first, uint8_t *second)
 {
     uint8_t rows[2][PIXELS];
     size_t count = (size_t)c->window->out_width;
-    pair_write(s, requant, rows[0], rows[1]);
+    write_pair(s, requant, rows[0], rows[1]);
     memcpy(second, rows[1], count);
     memcpy(first, rows[0], count);
 }
@@ -370,40 +370,40 @@ static void strip_narrow(const channel *c, const pair *s, const requantization *
     { \
         int width = c->window->out_width, line = form->phases * form->columns; \
         int32_t bias = c->bias; \
-        requantization requant = requantization_of(c->factor, c->low, c->high); \
+        requantization requant = make_requantization(c->factor, c->low, c->high); \
         taps tap_weights; \
-        taps_read(&tap_weights, c->weights, (size) * (size)); \
+        load_taps(&tap_weights, c->weights, (size) * (size)); \
         for (int x = 0; x < width; x += PIXELS) { \
             int at = micro_max(0, micro_min(x, width - PIXELS)); \
             pair s; \
-            pair_start(&s, bias); \
+            start_pair(&s, bias); \
             add(&s, &tap_weights, band + at, line); \
             if (width >= PIXELS) \
-                pair_write(&s, &requant, first + at, second + at); \
+                write_pair(&s, &requant, first + at, second + at); \
             else \
-                strip_narrow(c, &s, &requant, first, second); \
+                write_narrow_strip(c, &s, &requant, first, second); \
         } \
     }
-STRIP(strip_2x2_s2, add_2x2_s2, 2)
-STRIP(strip_3x3_s1, add_3x3_s1, 3)
-STRIP(strip_3x3_s2, add_3x3_s2, 3)
-STRIP(strip_5x5_s1, add_5x5_s1, 5)
-STRIP(strip_5x5_s2, add_5x5_s2, 5)
+STRIP(write_2x2_s2, add_2x2_s2, 2)
+STRIP(write_3x3_s1, add_3x3_s1, 3)
+STRIP(write_3x3_s2, add_3x3_s2, 3)
+STRIP(write_5x5_s1, add_5x5_s1, 5)
+STRIP(write_5x5_s2, add_5x5_s2, 5)
 
-static void strip_any(const channel *c, const band_form *form, const int16_t *band, uint8_t *first,
+static void write_any(const channel *c, const band_form *form, const int16_t *band, uint8_t *first,
                       uint8_t *second)
 {
     int width = c->window->out_width, line = form->phases * form->columns;
-    requantization requant = requantization_of(c->factor, c->low, c->high);
+    requantization requant = make_requantization(c->factor, c->low, c->high);
     for (int x = 0; x < width; x += PIXELS) {
         int at = micro_max(0, micro_min(x, width - PIXELS));
         pair s;
-        pair_start(&s, c->bias);
+        start_pair(&s, c->bias);
         add_any(&s, c->weights, band + at, line, c->window, form);
         if (width >= PIXELS)
-            pair_write(&s, &requant, first + at, second + at);
+            write_pair(&s, &requant, first + at, second + at);
         else
-            strip_narrow(c, &s, &requant, first, second);
+            write_narrow_strip(c, &s, &requant, first, second);
     }
 }
 
@@ -413,32 +413,32 @@ static strip select_strip(const micro_window *w)
 {
     switch (get_kind(w)) {
     case 22:
-        return strip_2x2_s2;
+        return write_2x2_s2;
     case 31:
-        return strip_3x3_s1;
+        return write_3x3_s1;
     case 32:
-        return strip_3x3_s2;
+        return write_3x3_s2;
     case 51:
-        return strip_5x5_s1;
+        return write_5x5_s1;
     case 52:
-        return strip_5x5_s2;
+        return write_5x5_s2;
     default:
-        return strip_any;
+        return write_any;
     }
 }
 
-/* Windows of one tap: a plane without bands. */
-static void points(const channel *c, const uint8_t *map, uint8_t *y)
+/* Write a plane of windows with one tap, without bands. */
+static void write_1x1_plane(const channel *c, const uint8_t *map, uint8_t *y)
 {
     int pixels = c->window->out_height * c->window->out_width, flip = c->window->flip, p = 0;
 #if defined(__ARM_NEON)
-    requantization requant = requantization_of(c->factor, c->low, c->high);
+    requantization requant = make_requantization(c->factor, c->low, c->high);
     int32x4_t bias = vdupq_n_s32(c->bias);
     int16x4_t weight = vdup_n_s16(*c->weights);
     for (; p + 2 * PIXELS <= pixels; p += 2 * PIXELS) {
         uint8x16_t levels = vld1q_u8(map + p);
-        int16x8_t x = band_eight(vget_low_u8(levels), flip);
-        int16x8_t z = band_eight(vget_high_u8(levels), flip);
+        int16x8_t x = widen_eight(vget_low_u8(levels), flip);
+        int16x8_t z = widen_eight(vget_high_u8(levels), flip);
         uint8x8_t to[2];
         requantize_sixteen(vmlal_s16(bias, vget_low_s16(x), weight),
                            vmlal_s16(bias, vget_high_s16(x), weight),
@@ -456,7 +456,7 @@ static void points(const channel *c, const uint8_t *map, uint8_t *y)
 }
 
 #if defined(__ARM_NEON)
-/* Whether windows are means of 2x2 values inside of the map. */
+/* Return whether windows are means of 2x2 values inside of the map. */
 static int is_halving(const channel *c)
 {
     const micro_window *w = c->window;
@@ -475,25 +475,25 @@ static inline int16x8_t sum_2x2(const uint8_t *from, int width, int flip)
     return vpadalq_s8(vpaddlq_s8(vreinterpretq_s8_u8(a)), vreinterpretq_s8_u8(b));
 }
 
-/* Compute such a plane without a band, two rows at once. */
+/* Compute a plane of such windows without a band, two rows at once. */
 static void halve_plane(const channel *c, const uint8_t *map, uint8_t *y)
 {
     int width = c->window->width, out = c->window->out_width, rows = c->window->out_height;
     int flip = c->window->flip;
-    requantization requant = requantization_of(c->factor, c->low, c->high);
+    requantization requant = make_requantization(c->factor, c->low, c->high);
     int32x4_t bias = vdupq_n_s32(c->bias);
     int16x4_t weight = vdup_n_s16(*c->weights);
     for (int r = 0; r < rows; r += 2, map += 4 * width, y += 2 * out) {
-        int second = r + 1 < rows; /* otherwise both rows are the same */
+        int has_second = r + 1 < rows; /* otherwise both rows are the same */
         for (int x = 0; x < out; x += PIXELS) {
             int at = micro_min(x, out - PIXELS);
             int16x8_t above = sum_2x2(map + 2 * at, width, flip);
-            int16x8_t below = sum_2x2(map + 2 * (at + second * width), width, flip);
+            int16x8_t below = sum_2x2(map + 2 * (at + has_second * width), width, flip);
             pair s = {{{vmlal_s16(bias, vget_low_s16(above), weight),
                         vmlal_s16(bias, vget_high_s16(above), weight)},
                        {vmlal_s16(bias, vget_low_s16(below), weight),
                         vmlal_s16(bias, vget_high_s16(below), weight)}}};
-            pair_write(&s, &requant, y + at, y + at + second * out);
+            write_pair(&s, &requant, y + at, y + at + has_second * out);
         }
     }
 }
@@ -509,7 +509,7 @@ int32_t micro_depthwise_levels(const uint8_t *map, const int16_t *weights, const
     channel c = {w, weights, *factor, *bias, low, high};
     if (w->kernel_height * w->kernel_width * w->stride_y * w->stride_x == 1 &&
         w->out_height == w->height && w->out_width == w->width) {
-        points(&c, map, y);
+        write_1x1_plane(&c, map, y);
         return 0;
     }
 #if defined(__ARM_NEON)
@@ -523,12 +523,12 @@ int32_t micro_depthwise_levels(const uint8_t *map, const int16_t *weights, const
     strip write = select_strip(w);
     memset(band, 0, sizeof *band * (size_t)(form.rows * line));
     for (int top = 0; top < w->out_height; top += w->band) {
-        band_rows(map, w, &form, top * w->stride_y - w->top, band);
+        fill_band(map, w, &form, top * w->stride_y - w->top, band);
         for (int r = 0; r < w->band && top + r < w->out_height; r += step) {
             uint8_t *first = y + (ptrdiff_t)(top + r) * w->out_width;
-            int both = step == 2 && top + r + 1 < w->out_height;
+            int has_second = step == 2 && top + r + 1 < w->out_height;
             write(&c, &form, band + (ptrdiff_t)r * w->stride_y * line, first,
-                  both ? first + w->out_width : first);
+                  has_second ? first + w->out_width : first);
         }
     }
     return 0;

@@ -16,13 +16,13 @@ typedef struct {
     float factor, low, high;
 } plane_form;
 
-static inline vector plane_sign(const micro_window *w)
+static inline vector get_plane_sign(const micro_window *w)
 {
     return OF(set1_epi8)((char)(w->flip ^ 0x80));
 }
 
 /* Copy values, signed ones as x + 128. */
-static inline void plane_row(const uint8_t *from, int count, vector sign, uint8_t *to)
+static inline void copy_plane_row(const uint8_t *from, int count, vector sign, uint8_t *to)
 {
 #if defined(__AVX512BW__)
     for (int u = 0; u < count; u += 64) {
@@ -43,22 +43,23 @@ static inline void plane_row(const uint8_t *from, int count, vector sign, uint8_
 
 /* Write the rows of a band that begins at the map's row `top`; the elements before and after a
  * row's values are already set. */
-static void plane_band(const uint8_t *map, const plane_form *f, int rows, int top, uint8_t *band)
+static void fill_plane_band(const uint8_t *map, const plane_form *f, int rows, int top,
+                            uint8_t *band)
 {
     const micro_window *w = f->window;
-    vector sign = plane_sign(w);
+    vector sign = get_plane_sign(w);
     int count = micro_min(w->width, f->pitch - w->left);
     for (int i = 0; i < rows && count > 0; i++) {
         uint8_t *to = band + i * f->pitch + w->left;
         if (top + i >= 0 && top + i < w->height)
-            plane_row(map + (ptrdiff_t)(top + i) * w->width, count, sign, to);
+            copy_plane_row(map + (ptrdiff_t)(top + i) * w->width, count, sign, to);
         else
             memset(to, w->flip ^ 0x80, (size_t)count);
     }
 }
 
 /* Return the four values from each of LANES pixels on, with pixels `stride` values apart. */
-static inline vector plane_quads(const uint8_t *from, int stride)
+static inline vector load_quads(const uint8_t *from, int stride)
 {
     __m128i stride_1 = _mm_setr_epi8(0, 1, 2, 3, 1, 2, 3, 4, 2, 3, 4, 5, 3, 4, 5, 6);
     __m128i stride_2 = _mm_setr_epi8(0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 6, 7, 6, 7, 8, 9);
@@ -74,7 +75,7 @@ static inline vector plane_quads(const uint8_t *from, int stride)
 #endif
 }
 
-static inline vector plane_added(vector sum, vector x, int quad)
+static inline vector add_quad(vector sum, vector x, int quad)
 {
 #if defined(__AVX512BW__)
     return _mm512_dpbusd_epi32(sum, x, _mm512_set1_epi32(quad));
@@ -84,7 +85,7 @@ static inline vector plane_added(vector sum, vector x, int quad)
 }
 
 /* Write the quantized values of LANES sums, or the first `count` of them. */
-static inline void plane_write(const plane_form *f, vector sum, uint8_t *y, int count)
+static inline void write_sums(const plane_form *f, vector sum, uint8_t *y, int count)
 {
     reals factor = OF(set1_ps)(f->factor), low = OF(set1_ps)(f->low), high = OF(set1_ps)(f->high);
 #if defined(__AVX512BW__)
@@ -101,8 +102,8 @@ static inline void plane_write(const plane_form *f, vector sum, uint8_t *y, int 
 /* Write two rows of the output; `band` is the start of the first one. The second row goes to
  * `second`. If there is none, `second` is `first`, which is written last. `side` and `stride` are
  * constants of each call. */
-ALWAYS_INLINE void plane_strip(const plane_form *f, const uint8_t *band, uint8_t *first,
-                               uint8_t *second, int side, int stride)
+ALWAYS_INLINE void write_plane_strip(const plane_form *f, const uint8_t *band, uint8_t *first,
+                                     uint8_t *second, int side, int stride)
 {
     int width = f->window->out_width, quads_per_row = (side + 3) / 4;
     for (int x = 0; x < width; x += LANES) {
@@ -112,21 +113,21 @@ ALWAYS_INLINE void plane_strip(const plane_form *f, const uint8_t *band, uint8_t
         for (int i = 0; i < side + stride; i++)
             UNROLL
             for (int j = 0; j < quads_per_row; j++) {
-                vector x = plane_quads(band + i * f->pitch + from * stride + 4 * j, stride);
+                vector x = load_quads(band + i * f->pitch + from * stride + 4 * j, stride);
                 if (i < side)
-                    above = plane_added(above, x, f->quads[i * quads_per_row + j]);
+                    above = add_quad(above, x, f->quads[i * quads_per_row + j]);
                 if (i >= stride)
-                    below = plane_added(below, x, f->quads[(i - stride) * quads_per_row + j]);
+                    below = add_quad(below, x, f->quads[(i - stride) * quads_per_row + j]);
             }
-        plane_write(f, below, second + from, width - from);
-        plane_write(f, above, first + from, width - from);
+        write_sums(f, below, second + from, width - from);
+        write_sums(f, above, first + from, width - from);
     }
 }
 
 #define PLANE(name, side, stride) \
     static void name(const plane_form *f, const uint8_t *band, uint8_t *first, uint8_t *second) \
     { \
-        plane_strip(f, band, first, second, side, stride); \
+        write_plane_strip(f, band, first, second, side, stride); \
     }
 PLANE(plane_2x2_s2, 2, 2)
 PLANE(plane_3x3_s1, 3, 1)
@@ -139,7 +140,7 @@ typedef void (*plane_kind)(const plane_form *, const uint8_t *, uint8_t *, uint8
 /* Return the function for a window; NULL if there is none. */
 static plane_kind select_plane(const micro_window *w)
 {
-    switch (square_kind(w)) {
+    switch (get_square_kind(w)) {
     case 22:
         return plane_2x2_s2;
     case 31:
@@ -156,7 +157,7 @@ static plane_kind select_plane(const micro_window *w)
 }
 
 /* Set the constants of a filter's plane; `weights` are the taps row by row. */
-static void plane_weights(plane_form *f, const int16_t *weights)
+static void set_plane_weights(plane_form *f, const int16_t *weights)
 {
     int side = f->window->kernel_width, quads_per_row = (side + 3) / 4, sum = 0;
     int8_t taps[MAX_QUADS][4] = {{0}};
@@ -171,21 +172,22 @@ static void plane_weights(plane_form *f, const int16_t *weights)
 }
 
 /* Write the plane of one filter. */
-static void plane_levels(plane_kind write, const channel *c, const uint8_t *map, uint8_t *y,
-                         uint8_t *band)
+static void write_plane(plane_kind write, const channel *c, const uint8_t *map, uint8_t *y,
+                        uint8_t *band)
 {
     const micro_window *w = c->window;
     plane_form f = {.window = w, .bias = c->bias, .factor = c->factor};
     f.low = (float)c->low, f.high = (float)c->high;
     f.pitch = c->form.phases * c->form.columns;
-    plane_weights(&f, c->weights);
+    set_plane_weights(&f, c->weights);
     memset(band, w->flip ^ 0x80, (size_t)(c->form.rows * f.pitch));
     for (int top = 0; top < w->out_height; top += w->band) {
-        plane_band(map, &f, c->form.rows, top * w->stride_y - w->top, band);
+        fill_plane_band(map, &f, c->form.rows, top * w->stride_y - w->top, band);
         for (int r = 0; r < w->band && top + r < w->out_height; r += 2) {
             uint8_t *first = y + (ptrdiff_t)(top + r) * w->out_width;
-            int both = top + r + 1 < w->out_height;
-            write(&f, band + r * w->stride_y * f.pitch, first, both ? first + w->out_width : first);
+            int has_second = top + r + 1 < w->out_height;
+            write(&f, band + r * w->stride_y * f.pitch, first,
+                  has_second ? first + w->out_width : first);
         }
     }
 }

@@ -31,24 +31,24 @@ static band_form compute_form(const micro_window *w)
     };
 }
 
-static inline __m128i widened(__m128i levels, int flip)
+static inline __m128i widen_eight(__m128i levels, int flip)
 {
     return flip ? _mm_cvtepu8_epi16(levels) : _mm_cvtepi8_epi16(levels);
 }
 
-/* Return the even bytes of sixteen; `odds` returns the odd ones. */
-static inline __m128i evens(__m128i levels, int flip)
+/* Return the even bytes of sixteen; `widen_odd` returns the odd ones. */
+static inline __m128i widen_even(__m128i levels, int flip)
 {
     return flip ? _mm_and_si128(levels, _mm_set1_epi16(0xFF))
                 : _mm_srai_epi16(_mm_slli_epi16(levels, 8), 8);
 }
 
-static inline __m128i odds(__m128i levels, int flip)
+static inline __m128i widen_odd(__m128i levels, int flip)
 {
     return flip ? _mm_srli_epi16(levels, 8) : _mm_srai_epi16(levels, 8);
 }
 
-static const int16_t band_keep[2 * EIGHT] = {-1, -1, -1, -1, -1, -1, -1, -1};
+static const int16_t lane_masks[2 * EIGHT] = {-1, -1, -1, -1, -1, -1, -1, -1};
 
 static inline void store_eight(int16_t *to, __m128i x) { _mm_storeu_si128((__m128i *)to, x); }
 
@@ -59,29 +59,29 @@ static inline __m128i load_sixteen(const uint8_t *from)
 
 /* Widen every `step`th value, `count` of them, from `bytes` readable bytes. The rest of the
  * `capacity` elements is 0, and may be written. */
-static inline void band_levels(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
-                               int capacity, int16_t *to)
+static inline void widen_values(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
+                                int capacity, int16_t *to)
 {
     int p = 0, sign = flip ? 0 : 0x80; /* (x ^ 0x80) - 0x80 widens a signed value */
     if (step == 1 && count >= EIGHT) {
         for (; p < count - EIGHT; p += EIGHT)
-            store_eight(to + p, widened(_mm_loadu_si64(from + p), flip));
+            store_eight(to + p, widen_eight(_mm_loadu_si64(from + p), flip));
         p = count - EIGHT; /* the last vector overlaps the one before */
-        store_eight(to + p, widened(_mm_loadu_si64(from + p), flip));
+        store_eight(to + p, widen_eight(_mm_loadu_si64(from + p), flip));
         return;
     }
     if (step == 2 && count > EIGHT) {
         for (; p < count - EIGHT; p += EIGHT)
-            store_eight(to + p, evens(load_sixteen(from + 2 * p), flip));
+            store_eight(to + p, widen_even(load_sixteen(from + 2 * p), flip));
         p = count - EIGHT; /* it also begins a byte earlier: no byte after the values may be read */
-        store_eight(to + p, odds(load_sixteen(from + 2 * p - 1), flip));
+        store_eight(to + p, widen_odd(load_sixteen(from + 2 * p - 1), flip));
         return;
     }
     if (step <= 2 && capacity >= EIGHT && bytes >= EIGHT * step) {
-        __m128i keep = _mm_loadu_si128((const __m128i *)(band_keep + EIGHT - count));
-        __m128i levels = step == 1 ? widened(_mm_loadu_si64(from), flip)
-                                   : evens(load_sixteen(from), flip);
-        store_eight(to, _mm_and_si128(levels, keep));
+        __m128i mask = _mm_loadu_si128((const __m128i *)(lane_masks + EIGHT - count));
+        __m128i levels = step == 1 ? widen_eight(_mm_loadu_si64(from), flip)
+                                   : widen_even(load_sixteen(from), flip);
+        store_eight(to, _mm_and_si128(levels, mask));
         return;
     }
     for (; p < count; p++)
@@ -90,20 +90,20 @@ static inline void band_levels(const uint8_t *from, ptrdiff_t bytes, int step, i
 
 /* Write the rows of a band that begins at the map's row `top`. Element p of a phase is the map's
  * column p * stride + phase - left. The elements before and after a row's values are already 0. */
-static void band_rows(const uint8_t *map, const micro_window *w, const band_form *form, int top,
+static void fill_band(const uint8_t *map, const micro_window *w, const band_form *form, int top,
                       int16_t *band)
 {
-    const uint8_t *end = map + (ptrdiff_t)w->height * w->width;
+    const uint8_t *map_end = map + (ptrdiff_t)w->height * w->width;
     int line = form->phases * form->columns, step = w->stride_x;
     for (int phase = 0; phase < form->phases; phase++) {
         int shift = w->left - phase, first = shift > 0 ? (shift + step - 1) / step : 0;
-        int last = w->width - 1 + shift < 0 ? 0 : (w->width - 1 + shift) / step + 1;
-        int count = micro_min(last, form->columns) - first;
+        int end_column = w->width - 1 + shift < 0 ? 0 : (w->width - 1 + shift) / step + 1;
+        int count = micro_min(end_column, form->columns) - first;
         int16_t *to = band + phase * form->columns + first;
         for (int i = 0; i < form->rows && count > 0; i++, to += line) {
             const uint8_t *from = map + (ptrdiff_t)(top + i) * w->width + (first * step - shift);
             if (top + i >= 0 && top + i < w->height)
-                band_levels(from, end - from, step, w->flip, count, form->columns - first, to);
+                widen_values(from, map_end - from, step, w->flip, count, form->columns - first, to);
             else
                 memset(to, 0, sizeof *to * (size_t)count);
         }
@@ -132,13 +132,13 @@ static inline void add_pair(tile_row *s, const int16_t *at, short_vector weights
     s->values[1] = OF_SHORT(add_epi32)(s->values[1], OF_SHORT(madd_epi16)(odd, weights));
 }
 
-static inline short_vector both_weights(int16_t first, int16_t second)
+static inline short_vector pack_weights(int16_t first, int16_t second)
 {
-    uint32_t both = (uint32_t)(uint16_t)first | (uint32_t)(uint16_t)second << 16;
-    return OF_SHORT(set1_epi32)((int32_t)both);
+    uint32_t packed = (uint32_t)(uint16_t)first | (uint32_t)(uint16_t)second << 16;
+    return OF_SHORT(set1_epi32)((int32_t)packed);
 }
 
-static inline short_vector requantized(short_vector sum, const channel *c)
+static inline short_vector requantize_tile(short_vector sum, const channel *c)
 {
     short_reals real = OF_SHORT(mul_ps)(OF_SHORT(cvtepi32_ps)(sum), OF_SHORT(set1_ps)(c->factor));
     real = OF_SHORT(max_ps)(real, OF_SHORT(set1_ps)((float)c->low));
@@ -148,16 +148,17 @@ static inline short_vector requantized(short_vector sum, const channel *c)
 /* Write the quantized values of a tile, or the first `count` of them. */
 static inline void write_row(const channel *c, const tile_row *s, uint8_t *y, int count)
 {
-    short_vector even = SHORT_BITS(and)(requantized(s->values[0], c), OF_SHORT(set1_epi32)(0xFF));
-    short_vector odd = SHORT_BITS(and)(requantized(s->values[1], c), OF_SHORT(set1_epi32)(0xFF));
-    short_vector both = SHORT_BITS(or)(even, OF_SHORT(slli_epi32)(odd, 8));
+    short_vector mask = OF_SHORT(set1_epi32)(0xFF);
+    short_vector even = SHORT_BITS(and)(requantize_tile(s->values[0], c), mask);
+    short_vector odd = SHORT_BITS(and)(requantize_tile(s->values[1], c), mask);
+    short_vector pixels = SHORT_BITS(or)(even, OF_SHORT(slli_epi32)(odd, 8));
     uint8_t partial[PIXELS], *to = count < PIXELS ? partial : y;
 #if defined(__AVX2__)
-    __m128i levels = _mm_packus_epi32(_mm256_castsi256_si128(both),
-                                      _mm256_extracti128_si256(both, 1));
+    __m128i levels = _mm_packus_epi32(_mm256_castsi256_si128(pixels),
+                                      _mm256_extracti128_si256(pixels, 1));
     _mm_storeu_si128((__m128i *)to, levels);
 #else
-    _mm_storeu_si64(to, _mm_packus_epi32(both, both));
+    _mm_storeu_si64(to, _mm_packus_epi32(pixels, pixels));
 #endif
     if (count < PIXELS)
         for (int u = 0; u < count; u++)
@@ -167,8 +168,8 @@ static inline void write_row(const channel *c, const tile_row *s, uint8_t *y, in
 /* Write two rows of the output; `band` is the start of the first one. The second row goes to
  * `second`. If there is none, `second` is `first`, which is written last. `side` and `stride` are
  * constants of each call. */
-ALWAYS_INLINE void strip(const channel *c, const int16_t *band, uint8_t *first, uint8_t *second,
-                         int side, int stride)
+ALWAYS_INLINE void write_strip(const channel *c, const int16_t *band, uint8_t *first,
+                               uint8_t *second, int side, int stride)
 {
     int width = c->window->out_width, columns = c->form.columns;
     int pairs_per_row = side == 2 ? 2 : (side + 1) / 2; /* pairs per row, phase by phase */
@@ -180,7 +181,7 @@ ALWAYS_INLINE void strip(const channel *c, const int16_t *band, uint8_t *first, 
         for (int phase = 0; phase < stride; phase++)
             UNROLL
             for (int j = phase; j < side; j += 2 * stride, at++)
-                pairs[at] = both_weights(c->weights[i * side + j],
+                pairs[at] = pack_weights(c->weights[i * side + j],
                                          j + stride < side ? c->weights[i * side + j + stride] : 0);
     }
     for (int x = 0; x < width; x += PIXELS) {
@@ -194,11 +195,11 @@ ALWAYS_INLINE void strip(const channel *c, const int16_t *band, uint8_t *first, 
             for (int phase = 0; phase < stride; phase++)
                 UNROLL
                 for (int j = phase; j < side; j += 2 * stride, at++) {
-                    const int16_t *read = row + phase * columns + j / stride;
+                    const int16_t *tap_pixels = row + phase * columns + j / stride;
                     if (i < side)
-                        add_pair(&above, read, pairs[i * pairs_per_row + at]);
+                        add_pair(&above, tap_pixels, pairs[i * pairs_per_row + at]);
                     if (i >= stride)
-                        add_pair(&below, read, pairs[(i - stride) * pairs_per_row + at]);
+                        add_pair(&below, tap_pixels, pairs[(i - stride) * pairs_per_row + at]);
                 }
         }
         write_row(c, &below, second + from, width - from);
@@ -209,16 +210,16 @@ ALWAYS_INLINE void strip(const channel *c, const int16_t *band, uint8_t *first, 
 #define STRIP(name, side, stride) \
     static void name(const channel *c, const int16_t *band, uint8_t *first, uint8_t *second) \
     { \
-        strip(c, band, first, second, side, stride); \
+        write_strip(c, band, first, second, side, stride); \
     }
-STRIP(strip_2x2_s2, 2, 2)
-STRIP(strip_3x3_s1, 3, 1)
-STRIP(strip_3x3_s2, 3, 2)
-STRIP(strip_5x5_s1, 5, 1)
-STRIP(strip_5x5_s2, 5, 2)
+STRIP(write_2x2_s2, 2, 2)
+STRIP(write_3x3_s1, 3, 1)
+STRIP(write_3x3_s2, 3, 2)
+STRIP(write_5x5_s1, 5, 1)
+STRIP(write_5x5_s2, 5, 2)
 
-/* Any window, one tap after another. */
-static void row_any(const channel *c, const int16_t *band, uint8_t *y)
+/* Write a row of any window, one tap after another. */
+static void write_any_row(const channel *c, const int16_t *band, uint8_t *y)
 {
     const micro_window *w = c->window;
     int width = w->out_width, line = c->form.phases * c->form.columns;
@@ -232,23 +233,23 @@ static void row_any(const channel *c, const int16_t *band, uint8_t *y)
                 int across = j * w->dilation_x;
                 const int16_t *from = band + at + i * w->dilation_y * line;
                 from += across % c->form.phases * c->form.columns + across / c->form.phases;
-                add_pair(&s, from, both_weights(*weights, 0));
+                add_pair(&s, from, pack_weights(*weights, 0));
             }
         write_row(c, &s, y + at, width - at);
     }
 }
 
-static void strip_any(const channel *c, const int16_t *band, uint8_t *first, uint8_t *second)
+static void write_any(const channel *c, const int16_t *band, uint8_t *first, uint8_t *second)
 {
     if (second != first)
-        row_any(c, band + c->window->stride_y * c->form.phases * c->form.columns, second);
-    row_any(c, band, first);
+        write_any_row(c, band + c->window->stride_y * c->form.phases * c->form.columns, second);
+    write_any_row(c, band, first);
 }
 
 typedef void (*strip_kind)(const channel *, const int16_t *, uint8_t *, uint8_t *);
 
 /* Return ten times the side of a square window plus its stride; 0 without specialized code. */
-static inline int square_kind(const micro_window *w)
+static inline int get_square_kind(const micro_window *w)
 {
     int size = w->kernel_height, stride = w->stride_y;
     int square = w->kernel_width == size && w->stride_x == stride;
@@ -259,19 +260,19 @@ static inline int square_kind(const micro_window *w)
 
 static strip_kind select_strip(const micro_window *w)
 {
-    switch (square_kind(w)) {
+    switch (get_square_kind(w)) {
     case 22:
-        return strip_2x2_s2;
+        return write_2x2_s2;
     case 31:
-        return strip_3x3_s1;
+        return write_3x3_s1;
     case 32:
-        return strip_3x3_s2;
+        return write_3x3_s2;
     case 51:
-        return strip_5x5_s1;
+        return write_5x5_s1;
     case 52:
-        return strip_5x5_s2;
+        return write_5x5_s2;
     default:
-        return strip_any;
+        return write_any;
     }
 }
 
@@ -279,7 +280,7 @@ static strip_kind select_strip(const micro_window *w)
 #include "depthwise_bytes.h"
 #endif
 
-static inline vector widened_to_sums(const uint8_t *from, int flip)
+static inline vector widen_to_sums(const uint8_t *from, int flip)
 {
 #if defined(__AVX512BW__)
     __m128i levels = load_sixteen(from);
@@ -291,8 +292,8 @@ static inline vector widened_to_sums(const uint8_t *from, int flip)
     return flip ? OF(cvtepu8_epi32)(levels) : OF(cvtepi8_epi32)(levels);
 }
 
-/* Windows of one tap: a plane without bands. */
-static void points(const channel *c, const uint8_t *map, uint8_t *y)
+/* Write a plane of windows with one tap, without bands. */
+static void write_1x1_plane(const channel *c, const uint8_t *map, uint8_t *y)
 {
     int pixels = c->window->out_height * c->window->out_width, p = 0;
     int sign = c->window->flip ? 0 : 0x80;
@@ -300,7 +301,7 @@ static void points(const channel *c, const uint8_t *map, uint8_t *y)
     reals factor = OF(set1_ps)(c->factor);
     reals low = OF(set1_ps)((float)c->low), high = OF(set1_ps)((float)c->high);
     for (; p + LANES <= pixels; p += LANES) {
-        vector x = OF(madd_epi16)(widened_to_sums(map + p, c->window->flip), weight);
+        vector x = OF(madd_epi16)(widen_to_sums(map + p, c->window->flip), weight);
         write_levels(OF(add_epi32)(x, bias), factor, low, high, y + p);
     }
     for (; p < pixels; p++)
@@ -319,13 +320,13 @@ int32_t micro_depthwise_x86_levels(const uint8_t *map, const int16_t *weights, c
     channel c = {w, weights, compute_form(w), *factor, *bias, low, high};
     if (w->kernel_height * w->kernel_width * w->stride_y * w->stride_x == 1 &&
         w->out_height == w->height && w->out_width == w->width) {
-        points(&c, map, y);
+        write_1x1_plane(&c, map, y);
         return 0;
     }
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
     plane_kind plane = select_plane(w);
     if (plane) {
-        plane_levels(plane, &c, map, y, (uint8_t *)band);
+        write_plane(plane, &c, map, y, (uint8_t *)band);
         return 0;
     }
 #endif
@@ -333,12 +334,12 @@ int32_t micro_depthwise_x86_levels(const uint8_t *map, const int16_t *weights, c
     strip_kind write = select_strip(w);
     memset(band, 0, sizeof *band * (size_t)(c.form.rows * line + PIXELS + 1));
     for (int top = 0; top < w->out_height; top += w->band) {
-        band_rows(map, w, &c.form, top * w->stride_y - w->top, band);
+        fill_band(map, w, &c.form, top * w->stride_y - w->top, band);
         for (int r = 0; r < w->band && top + r < w->out_height; r += step) {
             uint8_t *first = y + (ptrdiff_t)(top + r) * w->out_width;
-            int both = step == 2 && top + r + 1 < w->out_height;
+            int has_second = step == 2 && top + r + 1 < w->out_height;
             write(&c, band + (ptrdiff_t)r * w->stride_y * line, first,
-                  both ? first + w->out_width : first);
+                  has_second ? first + w->out_width : first);
         }
     }
     return 0;

@@ -83,7 +83,7 @@ typedef struct {
     FIVE(BOTH(8, V20, V15), BOTH(9, V21, V16), BOTH(10, V22, V17), \
          BOTH(11, V23, V18), BOTH(12, V24, V19)) \
     FIVE_LAST(BELOW(8, V20), BELOW(9, V21), BELOW(10, V22), BELOW(11, V23), BELOW(12, V24))
-#define FIVE_BY_FIVE_DEALT \
+#define FIVE_BY_FIVE_SPLIT \
     FIVE_BEGIN \
     FIVE(ABOVE(8, V0), ABOVE(9, V2), ABOVE(10, V4), ABOVE(11, V1), ABOVE(12, V3)) \
     FIVE(ABOVE(8, V5), ABOVE(9, V7), ABOVE(10, V9), ABOVE(11, V6), ABOVE(12, V8)) \
@@ -112,7 +112,7 @@ typedef struct {
     int turn, next, back;
 } band_steps;
 
-static band_steps steps_of(int stride, int columns)
+static band_steps compute_steps(int stride, int columns)
 {
     int row = columns * (int)sizeof(float), last = (4 + stride) * stride * row;
     if (stride == 1)
@@ -128,14 +128,14 @@ ALWAYS_INLINE void add_products(const four *weights, const float **at, const ban
     if (stride == 1)
         SUM(FIVE_BY_FIVE);
     else
-        SUM(FIVE_BY_FIVE_DEALT);
+        SUM(FIVE_BY_FIVE_SPLIT);
 }
 
 ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *above, float *below,
                             int stride, int flags)
 {
     int width = p->window->out_width;
-    band_steps steps = steps_of(stride, p->columns);
+    band_steps steps = compute_steps(stride, p->columns);
     four weights[MAX_WEIGHTS], bias = vdupq_n_f32(*p->bias);
     four lower = vdupq_n_f32(p->bounds[0]), upper = vdupq_n_f32(p->bounds[1]);
     UNROLL
@@ -210,7 +210,7 @@ static const rows_form forms[2][2][3] = {{FORMS(three), FORMS(three_stride2)},
                                          {FORMS(five), FORMS(five_stride2)}};
 
 /* Copy rows of at least four columns, with a zero on the left and at least one on the right. */
-static void copy_between(const float *row, int width, int rows, int columns, float *to)
+static void copy_padded(const float *row, int width, int rows, int columns, float *to)
 {
     four zeros = vdupq_n_f32(0);
     for (; rows > 0; rows--, row += width, to += columns) {
@@ -251,9 +251,9 @@ static void split_padded(const float *row, int pairs, int rows, int columns, flo
                     : "q8", "q9", "q10", "q11", "cc", "memory");
         for (; left > 0; left -= 4, from += 8, odd += 4, even += 4) {
             int back = micro_min(0, left - 4);
-            float32x4x2_t both = vld2q_f32(from + 2 * back);
-            vst1q_f32(odd + back, both.val[0]);
-            vst1q_f32(even + back, both.val[1]);
+            float32x4x2_t pairs = vld2q_f32(from + 2 * back);
+            vst1q_f32(odd + back, pairs.val[0]);
+            vst1q_f32(even + back, pairs.val[1]);
         }
     }
 }
@@ -274,20 +274,20 @@ static void read_band(const micro_window *w, const float *plane, int y, int rows
     }
 }
 
-/* Like `read_band`, for the usual border of a 3x3 window: the output has the map's size, or half of
- * it. */
-static void read_usual_band(const micro_window *w, const float *plane, int y, int rows, int columns,
-                            float *band)
+/* Like `read_band`, for a 3x3 window with a border of one column: the output has the map's size, or
+ * half of it. */
+static void read_padded_band(const micro_window *w, const float *plane, int y, int rows,
+                             int columns, float *band)
 {
-    int pitch = w->stride_x * columns, first = micro_min(micro_max(0, -y), rows);
-    int last = micro_max(first, micro_min(rows, w->height - y));
-    fill_zeros(band, 0, first * pitch);
-    plane += (ptrdiff_t)(y + first) * w->width;
+    int pitch = w->stride_x * columns, first_row = micro_min(micro_max(0, -y), rows);
+    int end_row = micro_max(first_row, micro_min(rows, w->height - y));
+    fill_zeros(band, 0, first_row * pitch);
+    plane += (ptrdiff_t)(y + first_row) * w->width;
     if (w->stride_x == 1)
-        copy_between(plane, w->width, last - first, columns, band + first * pitch);
+        copy_padded(plane, w->width, end_row - first_row, columns, band + first_row * pitch);
     else
-        split_padded(plane, w->out_width, last - first, columns, band + first * pitch);
-    fill_zeros(band, last * pitch, rows * pitch);
+        split_padded(plane, w->out_width, end_row - first_row, columns, band + first_row * pitch);
+    fill_zeros(band, end_row * pitch, rows * pitch);
 }
 
 /* One filter's plane. Weights: those of the window, padded to full vectors. */
@@ -296,7 +296,8 @@ int32_t DEPTHWISE(plane)(const float *map, const float *weights, const float *bi
 {
     const micro_window *w = (const micro_window *)window;
     int side = w->kernel_width, stride = w->stride_x;
-    int usual = side == 3 && w->left == 1 && w->width == stride * w->out_width && w->out_width >= 4;
+    int is_padded = side == 3 && w->left == 1 && w->width == stride * w->out_width &&
+                    w->out_width >= 4;
     depthwise_plane p = {.window = w, .weights = weights, .bias = bias, .bounds = bounds};
     p.columns = micro_max(w->out_width, side == 3 ? 8 : 4) + (side - 1) / stride + ROW_PADDING;
     /* at least two rows of the output */
@@ -305,11 +306,11 @@ int32_t DEPTHWISE(plane)(const float *map, const float *weights, const float *bi
     rows_form form = forms[side == 5][stride == 2][flags == 0 ? 0 : flags == LOWER_BOUND ? 1 : 2];
     for (int top = 0; top < w->out_height; top += height) {
         int rows = micro_min(height, w->out_height - top), from = top * stride - w->top;
-        int read = (rows + 1) / 2 * 2 * stride + side - stride;
-        if (usual)
-            read_usual_band(w, map, from, read, p.columns, band);
+        int row_count = (rows + 1) / 2 * 2 * stride + side - stride;
+        if (is_padded)
+            read_padded_band(w, map, from, row_count, p.columns, band);
         else
-            read_band(w, map, from, read, p.columns, band);
+            read_band(w, map, from, row_count, p.columns, band);
         form(&p, band, y + (ptrdiff_t)top * w->out_width, rows);
     }
     return 0;

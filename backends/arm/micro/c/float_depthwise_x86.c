@@ -18,15 +18,15 @@ typedef struct {
     int flags;
 } depthwise_plane;
 
-static inline void store_some(float *to, vector x, int count)
+static inline void store_partial(float *to, vector x, int count)
 {
     if (count >= LANES) {
         store(to, x);
         return;
     }
-    float all[LANES];
-    store(all, x);
-    copy_floats(to, all, count);
+    float lanes[LANES];
+    store(lanes, x);
+    copy_floats(to, lanes, count);
 }
 
 /* `side` and `stride` are constants of each call. Without a second row, both pointers are the
@@ -36,19 +36,19 @@ ALWAYS_INLINE void sum_rows(const depthwise_plane *p, const float *band, float *
 {
     int width = p->window->out_width, columns = p->columns;
     for (int x = 0; x < width; x += LANES) {
-        vector first = repeated(p->bias), second = first;
+        vector first = broadcast(p->bias), second = first;
         UNROLL
         for (int i = 0; i < side + stride; i++)
             UNROLL
             for (int j = 0; j < side; j++) {
                 vector v = load(band + (i * stride + j % stride) * columns + x + j / stride);
                 if (i < side)
-                    first = added(first, v, repeated(p->weights[i * side + j]));
+                    first = add_product(first, v, broadcast(p->weights[i * side + j]));
                 if (i >= stride)
-                    second = added(second, v, repeated(p->weights[(i - stride) * side + j]));
+                    second = add_product(second, v, broadcast(p->weights[(i - stride) * side + j]));
             }
-        store_some(below + x, bounded(second, p->bounds, p->flags), width - x);
-        store_some(above + x, bounded(first, p->bounds, p->flags), width - x);
+        store_partial(below + x, apply_bounds(second, p->bounds, p->flags), width - x);
+        store_partial(above + x, apply_bounds(first, p->bounds, p->flags), width - x);
     }
 }
 

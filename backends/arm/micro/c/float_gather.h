@@ -55,9 +55,9 @@ static inline void float_copy_pairs(float_source t, int count)
     for (; t.channels; t.channels--, t.from += t.plane, t.to += t.step)
         VECTORS(u, count)
         {
-            float32x4x2_t both = vld2q_f32(t.from + 2 * u);
-            vst1q_f32(t.to + u, both.val[0]);
-            vst1q_f32(t.to + PIXELS + u, both.val[1]);
+            float32x4x2_t pairs = vld2q_f32(t.from + 2 * u);
+            vst1q_f32(t.to + u, pairs.val[0]);
+            vst1q_f32(t.to + PIXELS + u, pairs.val[1]);
         }
 }
 
@@ -82,24 +82,24 @@ static void float_copy(float_source t, int count, int at_map_end)
 
 /* Write the input of one row of the window for a run, in the map's row `y`; positions outside keep
  * their values. */
-static void float_row(const micro_window *w, const gather_run *run, float_source t, int at_map_end)
+static void gather_row(const micro_window *w, const gather_run *run, float_source t, int at_map_end)
 {
     const float *row = t.from;
     float *panel = t.to;
     for (int j = 0; j < w->kernel_width; j++) {
-        int x = run->x + j * w->dilation_x, first = 0, last = run->count;
-        if (!run->inside) {
+        int x = run->x + j * w->dilation_x, first = 0, end = run->count;
+        if (!run->is_inside) {
             first = x < 0 ? (-x + t.stride - 1) / t.stride : 0;
-            last = x < w->width ? micro_min(last, (w->width - 1 - x) / t.stride + 1) : 0;
+            end = x < w->width ? micro_min(end, (w->width - 1 - x) / t.stride + 1) : 0;
         }
         t.from = row + (x + first * t.stride);
         t.to = panel + j * PIXELS + first;
-        if (run->inside && t.stride == 2 && w->dilation_x == 1 && j + 1 < w->kernel_width &&
-            last >= 4) {
-            FULL_OR_PARTIAL(float_copy_pairs, t, last);
+        if (run->is_inside && t.stride == 2 && w->dilation_x == 1 && j + 1 < w->kernel_width &&
+            end >= 4) {
+            FULL_OR_PARTIAL(float_copy_pairs, t, end);
             j++;
-        } else if (last > first) {
-            float_copy(t, last - first, at_map_end && x + (last - 1) * t.stride == w->width - 1);
+        } else if (end > first) {
+            float_copy(t, end - first, at_map_end && x + (end - 1) * t.stride == w->width - 1);
         }
     }
 }
@@ -110,15 +110,15 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
 {
     const micro_window *w = (const micro_window *)window;
     gather_run runs[PIXELS];
-    int run_count = gather_runs(w, first, count, runs), within = count == PIXELS;
+    int run_count = find_runs(w, first, count, runs), is_inside = count == PIXELS;
     int area = w->kernel_height * w->kernel_width, plane = w->height * w->width;
 #ifdef FAST_GATHER
-    if (within && FAST_GATHER(w, map + (ptrdiff_t)channel * plane, panel, first, channels))
+    if (is_inside && FAST_GATHER(w, map + (ptrdiff_t)channel * plane, panel, first, channels))
         return 0;
 #endif
     for (int r = 0; r < run_count; r++)
-        within &= gather_within(w, &runs[r]);
-    if (!within)
+        is_inside &= is_run_inside(w, &runs[r]);
+    if (!is_inside)
         memset(panel, 0, sizeof *panel * (size_t)(channels * area * PIXELS));
     for (int r = 0; r < run_count; r++)
         for (int i = 0; i < w->kernel_height; i++) {
@@ -133,7 +133,7 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
                 .channels = channels,
                 .stride = w->stride_x,
             };
-            float_row(w, &runs[r], t, channel + channels == w->channels && y + 1 == w->height);
+            gather_row(w, &runs[r], t, channel + channels == w->channels && y + 1 == w->height);
         }
     return 0;
 }

@@ -27,7 +27,7 @@ typedef struct {
 } float_block;
 
 /* Some vectors of pixels of a full block; `vectors` is a constant of each call. */
-ALWAYS_INLINE void float_sums(const float_block *b, float *y, ptrdiff_t plane, int vectors)
+ALWAYS_INLINE void sum_vectors(const float_block *b, float *y, ptrdiff_t plane, int vectors)
 {
     float32x4_t sums[FILTERS][3];
     UNROLL
@@ -66,7 +66,8 @@ ALWAYS_INLINE void float_sums(const float_block *b, float *y, ptrdiff_t plane, i
 }
 
 /* A partial block, at the last filter or pixel. */
-static void float_partial(const float_block *b, float *y, ptrdiff_t plane, int filters, int count)
+static void sum_partial_block(const float_block *b, float *y, ptrdiff_t plane, int filters,
+                              int count)
 {
     float block[FILTERS][PIXELS] = {{0}};
     size_t size = sizeof *y * (size_t)count;
@@ -74,11 +75,11 @@ static void float_partial(const float_block *b, float *y, ptrdiff_t plane, int f
         for (int i = 0; i < filters; i++)
             memcpy(block[i], y + i * plane, size);
     if (count <= 4)
-        float_sums(b, block[0], PIXELS, 1);
+        sum_vectors(b, block[0], PIXELS, 1);
     else if (count <= 8)
-        float_sums(b, block[0], PIXELS, 2);
+        sum_vectors(b, block[0], PIXELS, 2);
     else
-        float_sums(b, block[0], PIXELS, 3);
+        sum_vectors(b, block[0], PIXELS, 3);
     for (int i = 0; i < filters; i++)
         memcpy(y + i * plane, block[i], size);
 }
@@ -94,9 +95,9 @@ int32_t FLOATS(sums)(const float *panel, int pitch, const float *weights, const 
         int block_filters = micro_min(FILTERS, filters - f);
         float *to = y + (ptrdiff_t)f * plane;
         if (block_filters == FILTERS && count == PIXELS)
-            float_sums(&b, to, plane, 3);
+            sum_vectors(&b, to, plane, 3);
         else
-            float_partial(&b, to, plane, block_filters, count);
+            sum_partial_block(&b, to, plane, block_filters, count);
     }
     return 0;
 }

@@ -16,7 +16,7 @@ enum { FILTERS = 6, PIXELS = 8 };
 #include <arm_neon.h>
 
 /* Load the input of eight pixels with stride 2 for three taps of a row: seventeen floats. */
-static inline void float_load_3(const float *from, float32x4_t (*taps)[2])
+static inline void load_three_taps(const float *from, float32x4_t (*taps)[2])
 {
     float32x4x2_t low_pairs = vld2q_f32(from), high_pairs = vld2q_f32(from + 8);
     float32x4_t tail = vld1q_dup_f32(from + 16);
@@ -49,8 +49,8 @@ static inline void float_copy_full(const float *from, float *to)
 static inline void float_copy_split(const float *from, const float *next_row, int split, float *to)
 {
     float32x4_t begin[3][2], end[3][2];
-    float_load_3(from, begin);
-    float_load_3(next_row, end);
+    load_three_taps(from, begin);
+    load_three_taps(next_row, end);
     UNROLL
     for (int j = 0; j < 3; j++, to += 8) {
         vst1q_f32(to, begin[j][0]);
@@ -62,8 +62,8 @@ static inline void float_copy_split(const float *from, const float *next_row, in
 
 /* Write a tile of 3x3 windows with stride 2 that are all inside of the map, in one or two rows of
  * the output; return whether the tile is of that kind. */
-static inline int float_gather_3x3(const micro_window *w, const float *map, float *panel, int first,
-                               int channels)
+static inline int gather_3x3_stride_2(const micro_window *w, const float *map, float *panel,
+                                      int first, int channels)
 {
     int x = first % w->out_width, split = w->out_width - x, is_split = split < 8;
     int top = first / w->out_width * 2 - w->top, left = x * 2 - w->left;
@@ -84,16 +84,16 @@ static inline int float_gather_3x3(const micro_window *w, const float *map, floa
     for (; channels; channels--, from += next + 2 * width)
         for (int i = 0; i < 3; i++, panel += 24) {
             const float *row = from + i * width, *next_row = row - left + 2 * width;
-            float last[32];
-            int end = channels == 1 && i == 2;
-            float_copy_split(row, next_row, split, end ? last : panel);
-            if (end)
-                memcpy(panel, last, 24 * sizeof *last);
+            float buffer[32];
+            int is_last = channels == 1 && i == 2;
+            float_copy_split(row, next_row, split, is_last ? buffer : panel);
+            if (is_last)
+                memcpy(panel, buffer, 24 * sizeof *buffer);
         }
     return 1;
 }
 
-#define FAST_GATHER float_gather_3x3
+#define FAST_GATHER gather_3x3_stride_2
 #include "float_gather.h"
 
 /* Flags for sums. */
@@ -116,24 +116,24 @@ typedef struct {
 #define FILTERS_4(what) PAIR_1(what) PAIR_2(what)
 #define FILTERS_6(what) PAIR_1(what) PAIR_2(what) PAIR_3(what)
 
-#define LEFT(a, b, w) "vmla.f32 " #a ", q0, " #w "\n"
-#define RIGHT(a, b, w) "vmla.f32 " #b ", q1, " #w "\n"
+#define MUL_LEFT(a, b, w) "vmla.f32 " #a ", q0, " #w "\n"
+#define MUL_RIGHT(a, b, w) "vmla.f32 " #b ", q1, " #w "\n"
 #define BEGIN_8(a, b, w) "vdup.32 " #a ", " #w "\n vdup.32 " #b ", " #w "\n"
 #define BEGIN_4(a, b, w) "vdup.32 " #a ", " #w "\n"
 #define READ_8(a, b, w) "vld1.32 {" #a ", " #b "}, [%[from]], %[plane]\n"
 #define READ_4(a, b, w) "vld1.32 {" #a "}, [%[from]], %[plane]\n"
 /* Floats below zero are also below zero as integers, and integer comparisons take half the time.
  * NaN is NEON's default NaN, which is above all numbers. */
-#define LEAST_8(a, b, w) "vmax.s32 " #a ", " #a ", q0\n vmax.s32 " #b ", " #b ", q0\n"
-#define LEAST_4(a, b, w) "vmax.s32 " #a ", " #a ", q0\n"
-#define MOST_8(a, b, w) "vmin.f32 " #a ", " #a ", q1\n vmin.f32 " #b ", " #b ", q1\n"
-#define MOST_4(a, b, w) "vmin.f32 " #a ", " #a ", q1\n"
+#define CLAMP_LOW_8(a, b, w) "vmax.s32 " #a ", " #a ", q0\n vmax.s32 " #b ", " #b ", q0\n"
+#define CLAMP_LOW_4(a, b, w) "vmax.s32 " #a ", " #a ", q0\n"
+#define CLAMP_HIGH_8(a, b, w) "vmin.f32 " #a ", " #a ", q1\n vmin.f32 " #b ", " #b ", q1\n"
+#define CLAMP_HIGH_4(a, b, w) "vmin.f32 " #a ", " #a ", q1\n"
 #define WRITE_8(a, b, w) "vst1.32 {" #a ", " #b "}, [%[to]], %[plane]\n"
 #define WRITE_4(a, b, w) "vst1.32 {" #a "}, [%[to]], %[plane]\n"
 
-#define NEXT "vld1.32 {d0-d1}, [%[panel]]!\n"
-#define MORE "vld1.32 {d2-d3}, [%[panel]], %[rest]\n"
-#define ONLY "vld1.32 {d0-d1}, [%[panel]], %[rest]\n"
+#define LOAD_LEFT "vld1.32 {d0-d1}, [%[panel]]!\n"
+#define LOAD_RIGHT "vld1.32 {d2-d3}, [%[panel]], %[rest]\n"
+#define LOAD_FOUR "vld1.32 {d0-d1}, [%[panel]], %[rest]\n"
 #define COUNT "subs %[taps], %[taps], #1\n"
 #define WEIGHTS_2 "vld1.32 {d4}, [%[weights]], %[block]\n"
 #define WEIGHTS_4 "vld1.32 {d4-d5}, [%[weights]], %[block]\n"
@@ -142,19 +142,22 @@ typedef struct {
 
 /* The products of a tap, while the next tap's pixels and weights are loaded; and of the last
    tap. */
-#define TAP_8_2 MORE PAIR_1(LEFT) NEXT COUNT PAIR_1(RIGHT) WEIGHTS_2
-#define TAP_8_4 PAIR_1(LEFT) MORE PAIR_2(LEFT) NEXT COUNT PAIR_1(RIGHT) PAIR_2(RIGHT) WEIGHTS_4
+#define TAP_8_2 LOAD_RIGHT PAIR_1(MUL_LEFT) LOAD_LEFT COUNT PAIR_1(MUL_RIGHT) WEIGHTS_2
+#define TAP_8_4 \
+    PAIR_1(MUL_LEFT) LOAD_RIGHT PAIR_2(MUL_LEFT) LOAD_LEFT COUNT PAIR_1(MUL_RIGHT) \
+    PAIR_2(MUL_RIGHT) WEIGHTS_4
 #define TAP_8_6 \
-    PAIR_1(LEFT) MORE PAIR_2(LEFT) PAIR_3(LEFT) NEXT PAIR_1(RIGHT) WEIGHT(d4) COUNT PAIR_2(RIGHT) \
-    WEIGHT(d5) PAIR_3(RIGHT) WEIGHT(d6)
-#define LAST_8(n) MORE FILTERS_##n(LEFT) FILTERS_##n(RIGHT)
-#define TAP_4_2 PAIR_1(LEFT) COUNT ONLY WEIGHTS_2
-#define TAP_4_4 PAIR_1(LEFT) PAIR_2(LEFT) COUNT ONLY WEIGHTS_4
+    PAIR_1(MUL_LEFT) LOAD_RIGHT PAIR_2(MUL_LEFT) PAIR_3(MUL_LEFT) LOAD_LEFT PAIR_1(MUL_RIGHT) \
+    WEIGHT(d4) COUNT PAIR_2(MUL_RIGHT) WEIGHT(d5) PAIR_3(MUL_RIGHT) WEIGHT(d6)
+#define LAST_8(n) LOAD_RIGHT FILTERS_##n(MUL_LEFT) FILTERS_##n(MUL_RIGHT)
+#define TAP_4_2 PAIR_1(MUL_LEFT) COUNT LOAD_FOUR WEIGHTS_2
+#define TAP_4_4 PAIR_1(MUL_LEFT) PAIR_2(MUL_LEFT) COUNT LOAD_FOUR WEIGHTS_4
 #define TAP_4_6 \
-    PAIR_1(LEFT) WEIGHT(d4) PAIR_2(LEFT) WEIGHT(d5) PAIR_3(LEFT) ONLY COUNT WEIGHT(d6)
-#define LAST_4(n) FILTERS_##n(LEFT)
-#define FIRST_8 NEXT
-#define FIRST_4 ONLY
+    PAIR_1(MUL_LEFT) WEIGHT(d4) PAIR_2(MUL_LEFT) WEIGHT(d5) PAIR_3(MUL_LEFT) LOAD_FOUR COUNT \
+    WEIGHT(d6)
+#define LAST_4(n) FILTERS_##n(MUL_LEFT)
+#define FIRST_8 LOAD_LEFT
+#define FIRST_4 LOAD_FOUR
 
 /* `n` filters for `p` pixels. */
 #define BLOCK(p, n) \
@@ -170,9 +173,9 @@ typedef struct {
             "3:\n" TAP_##p##_##n "bne 3b\n" \
             "4:\n" LAST_##p(n) \
             "tst %[flags], #2\n beq 5f\n" \
-            "vld1.32 {d0[], d1[]}, [%[bounds]]\n" FILTERS_##n(LEAST_##p) \
+            "vld1.32 {d0[], d1[]}, [%[bounds]]\n" FILTERS_##n(CLAMP_LOW_##p) \
             "5:\n tst %[flags], #4\n beq 6f\n add %[from], %[bounds], #4\n" \
-            "vld1.32 {d2[], d3[]}, [%[from]]\n" FILTERS_##n(MOST_##p) \
+            "vld1.32 {d2[], d3[]}, [%[from]]\n" FILTERS_##n(CLAMP_HIGH_##p) \
             "6:\n" FILTERS_##n(WRITE_##p) \
             : [panel] "+r"(panel), [weights] "+r"(weights), [taps] "+r"(taps), [from] "+r"(from), \
               [to] "+r"(y) \
@@ -200,8 +203,8 @@ BLOCK(4, 2)
     } while (0)
 
 /* A partial block, at the last filter or pixel. */
-static __attribute__((noinline)) void float_partial(const float_block *b, float *y, ptrdiff_t plane,
-                                                 int filters, int count)
+static __attribute__((noinline)) void sum_partial_block(const float_block *b, float *y,
+                                                        ptrdiff_t plane, int filters, int count)
 {
     float block[FILTERS][PIXELS] = {{0}};
     size_t size = sizeof *y * (size_t)count;
@@ -235,7 +238,7 @@ int32_t FLOATS(sums)(const float *panel, int pitch, const float *weights, const 
         block_8_2(&b, y, plane);
     else
         for (; filters > 0; filters -= FILTERS, y += FILTERS * (ptrdiff_t)plane) {
-            float_partial(&b, y, plane, micro_min(FILTERS, filters), count);
+            sum_partial_block(&b, y, plane, micro_min(FILTERS, filters), count);
             b.weights += block;
             b.bias += FILTERS;
         }

@@ -19,24 +19,24 @@ static inline void fill_zeros(float *to, int from, int end)
 static inline void copy_row(const float *row, int width, int x, int size, float *to)
 {
     int first = micro_min(micro_max(0, -x), size);
-    int last = micro_max(micro_min(size, width - x), first), k = first;
+    int end = micro_max(micro_min(size, width - x), first), k = first;
     row += x;
     fill_zeros(to, 0, first);
-    for (; k + 8 <= last; k += 8) {
+    for (; k + 8 <= end; k += 8) {
         float32x4_t a = vld1q_f32(row + k), b = vld1q_f32(row + k + 4);
         vst1q_f32(to + k, a);
         vst1q_f32(to + k + 4, b);
     }
-    if (k + 4 <= last) {
+    if (k + 4 <= end) {
         vst1q_f32(to + k, vld1q_f32(row + k));
         k += 4;
     }
-    if (k < last && last - first >= 4)
-        vst1q_f32(to + last - 4, vld1q_f32(row + last - 4));
+    if (k < end && end - first >= 4)
+        vst1q_f32(to + end - 4, vld1q_f32(row + end - 4));
     else
-        for (; k < last; k++)
+        for (; k < end; k++)
             to[k] = row[k];
-    fill_zeros(to, last, size);
+    fill_zeros(to, end, size);
 }
 
 /* Split 2 * `size` floats from column `x` on into every second one, and those in between. */
@@ -44,26 +44,26 @@ static inline void split_row(const float *row, int width, int x, int size, float
 {
     /* pairs with both floats inside of the map */
     int first = micro_min(x < 0 ? (1 - x) / 2 : 0, size);
-    int last = micro_max(micro_min(size, (width - x) >> 1), first), k = first;
+    int end = micro_max(micro_min(size, (width - x) >> 1), first), k = first;
     row += x;
     fill_zeros(even, 0, first);
     fill_zeros(odd, 0, first);
-    for (int more = last - first >= 4; more; more = k < last, k = micro_min(k, last - 4)) {
-        float32x4x2_t both = vld2q_f32(row + 2 * k);
-        vst1q_f32(even + k, both.val[0]);
-        vst1q_f32(odd + k, both.val[1]);
+    for (int has_more = end - first >= 4; has_more; has_more = k < end, k = micro_min(k, end - 4)) {
+        float32x4x2_t pairs = vld2q_f32(row + 2 * k);
+        vst1q_f32(even + k, pairs.val[0]);
+        vst1q_f32(odd + k, pairs.val[1]);
         k += 4;
     }
-    for (; k < last; k++) {
+    for (; k < end; k++) {
         even[k] = row[2 * k];
         odd[k] = row[2 * k + 1];
     }
-    fill_zeros(even, last, size);
-    fill_zeros(odd, last, size);
+    fill_zeros(even, end, size);
+    fill_zeros(odd, end, size);
     if (first > 0 && x + 2 * first - 1 >= 0 && x + 2 * first - 1 < width)
         odd[first - 1] = row[2 * first - 1];
-    if (last < size && x + 2 * last >= 0 && x + 2 * last < width)
-        even[last] = row[2 * last];
+    if (end < size && x + 2 * end >= 0 && x + 2 * end < width)
+        even[end] = row[2 * end];
 }
 
 #endif

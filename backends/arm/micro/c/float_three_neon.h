@@ -35,13 +35,13 @@
 /* Advance by eight columns or, if fewer are left, to the last eight; `step` is in bytes. Placed
  * between products, where simple instructions cost no time, and so that no address waits for
  * another one. */
-#define FURTHER_1 "sub %[columns], %[columns], #8\n"
-#define FURTHER_2 "lsl %[step], %[columns], #2\n"
-#define FURTHER_3 "cmp %[columns], #8\n"
-#define FURTHER_4 "movge %[step], #32\n"
-#define FURTHER_5 "movlt %[columns], #8\n"
-#define FURTHER_6 "add %[at], %[at], %[back]\n"
-#define FURTHER_7 "add %[at], %[at], %[step]\n"
+#define ADVANCE_1 "sub %[columns], %[columns], #8\n"
+#define ADVANCE_2 "lsl %[step], %[columns], #2\n"
+#define ADVANCE_3 "cmp %[columns], #8\n"
+#define ADVANCE_4 "movge %[step], #32\n"
+#define ADVANCE_5 "movlt %[columns], #8\n"
+#define ADVANCE_6 "add %[at], %[at], %[back]\n"
+#define ADVANCE_7 "add %[at], %[at], %[step]\n"
 /* As in float_neon.c, comparisons with zero are integer comparisons. */
 #define AT_LEAST(q) "vmax.s32 " #q ", " #q ", q14\n"
 #define AT_MOST(q) "vmin.f32 " #q ", " #q ", q15\n"
@@ -55,42 +55,44 @@
     "vst1.32 {d22-d25}, [%[below]], %[step]\n vst1.32 {d18-d21}, [%[above]], %[step]\n" \
     "cmp %[step], #0\n bne 1b\n"
 
-#define ROW_1 "vld1.32 {d8-d11}, [%[at]]!\n"
-#define ROW_2 "vld1.32 {d12}, [%[at]], %[next]\n"
-#define SECOND \
+#define LOAD_ROW_1 "vld1.32 {d8-d11}, [%[at]]!\n"
+#define LOAD_ROW_2 "vld1.32 {d12}, [%[at]], %[next]\n"
+#define SHIFT_COLUMNS \
     "vext.32 d14, d8, d9, #1\n vext.32 d15, d9, d10, #1\n vext.32 d16, d10, d11, #1\n" \
     "vext.32 d17, d11, d12, #1\n"
 #define STRIDE1_A(u, w) PAIR_A(q4, q5, u) HALVES_A(w)
 #define STRIDE1_B(u, w) PAIR_B(q4, q5, u) HALVES_B(w)
-#define STRIDE1_BEGIN ROW_1 ROW_2
+#define STRIDE1_BEGIN LOAD_ROW_1 LOAD_ROW_2
 #define STRIDE1_BOTH(u, v, w, x, y, z) \
-    SECOND STRIDE1_A(u, w) STRIDE1_B(x, z) ROW_1 PAIR_A(q7, q8, v) ROW_2 PAIR_B(q7, q8, y)
+    SHIFT_COLUMNS STRIDE1_A(u, w) STRIDE1_B(x, z) LOAD_ROW_1 PAIR_A(q7, q8, v) LOAD_ROW_2 \
+    PAIR_B(q7, q8, y)
 #define STRIDE1 \
-    SECOND STRIDE1_A(W0, W2) ROW_1 VMLA(q9, q7, W1) ROW_2 VMLA(q10, q8, W1) \
-    STRIDE1_BOTH(W3, W4, W5, W0, W1, W2) STRIDE1_BOTH(W6, W7, W8, W3, W4, W5) \
-    SECOND VMLA(q11, q4, W6) FURTHER_1 VMLA(q12, q5, W6) FURTHER_2 VMLA(d22, d9, W8) FURTHER_3 \
-    VMLA(d23, d10, W8) FURTHER_4 VMLA(d24, d11, W8) FURTHER_6 VMLA(d25, d12, W8) FURTHER_7 \
-    ROW_1 VMLA(q11, q7, W7) FURTHER_5 ROW_2 VMLA(q12, q8, W7)
+    SHIFT_COLUMNS STRIDE1_A(W0, W2) LOAD_ROW_1 VMLA(q9, q7, W1) LOAD_ROW_2 VMLA(q10, q8, W1) \
+    STRIDE1_BOTH(W3, W4, W5, W0, W1, W2) STRIDE1_BOTH(W6, W7, W8, W3, W4, W5) SHIFT_COLUMNS \
+    VMLA(q11, q4, W6) ADVANCE_1 VMLA(q12, q5, W6) ADVANCE_2 VMLA(d22, d9, W8) ADVANCE_3 \
+    VMLA(d23, d10, W8) ADVANCE_4 VMLA(d24, d11, W8) ADVANCE_6 VMLA(d25, d12, W8) ADVANCE_7 \
+    LOAD_ROW_1 VMLA(q11, q7, W7) ADVANCE_5 LOAD_ROW_2 VMLA(q12, q8, W7)
 
 /* Split columns: those of the first tap, then of the last one; those of the second one follow
    them. */
-#define FIRST "vld1.32 {d8-d11}, [%[at]], %[four]\n"
-#define THIRD "vld1.32 {d14-d17}, [%[at]], %[turn]\n"
-#define ODD_1 "vld1.32 {d12-d13}, [%[at]]!\n"
-#define ODD_2 "vld1.32 {d26-d27}, [%[at]], %[next]\n"
-#define STRIDE2_BEGIN FIRST THIRD
+#define LOAD_FIRST "vld1.32 {d8-d11}, [%[at]], %[four]\n"
+#define LOAD_LAST "vld1.32 {d14-d17}, [%[at]], %[turn]\n"
+#define LOAD_ODD_1 "vld1.32 {d12-d13}, [%[at]]!\n"
+#define LOAD_ODD_2 "vld1.32 {d26-d27}, [%[at]], %[next]\n"
+#define STRIDE2_BEGIN LOAD_FIRST LOAD_LAST
 #define STRIDE2_A(u, v, w) \
-    PAIR_A(q4, q5, u) ODD_1 VMLA(q9, q7, w) ODD_2 VMLA(q10, q8, w) FIRST PAIR_A(q6, q13, v) THIRD
+    PAIR_A(q4, q5, u) LOAD_ODD_1 VMLA(q9, q7, w) LOAD_ODD_2 VMLA(q10, q8, w) LOAD_FIRST \
+    PAIR_A(q6, q13, v) LOAD_LAST
 #define STRIDE2_B(u, v, w) \
-    PAIR_B(q4, q5, u) ODD_1 VMLA(q11, q7, w) ODD_2 VMLA(q12, q8, w) FIRST PAIR_B(q6, q13, v) THIRD
+    PAIR_B(q4, q5, u) LOAD_ODD_1 VMLA(q11, q7, w) LOAD_ODD_2 VMLA(q12, q8, w) LOAD_FIRST \
+    PAIR_B(q6, q13, v) LOAD_LAST
 #define STRIDE2 \
-    STRIDE2_A(W0, W1, W2) STRIDE2_A(W3, W4, W5) \
-    PAIR_A(q4, q5, W6) PAIR_B(q4, q5, W0) ODD_1 PAIR_A(q7, q8, W8) ODD_2 PAIR_B(q7, q8, W2) \
-    FIRST PAIR_A(q6, q13, W7) PAIR_B(q6, q13, W1) THIRD \
-    PAIR_B(q4, q5, W3) ODD_1 VMLA(q11, q7, W5) FURTHER_1 ODD_2 FURTHER_2 VMLA(q12, q8, W5) \
-    FURTHER_3 FIRST FURTHER_4 PAIR_B(q6, q13, W4) FURTHER_5 THIRD \
-    PAIR_B(q4, q5, W6) ODD_1 VMLA(q11, q7, W8) ODD_2 VMLA(q12, q8, W8) FURTHER_6 FURTHER_7 \
-    FIRST PAIR_B(q6, q13, W7) THIRD
+    STRIDE2_A(W0, W1, W2) STRIDE2_A(W3, W4, W5) PAIR_A(q4, q5, W6) PAIR_B(q4, q5, W0) LOAD_ODD_1 \
+    PAIR_A(q7, q8, W8) LOAD_ODD_2 PAIR_B(q7, q8, W2) LOAD_FIRST PAIR_A(q6, q13, W7) \
+    PAIR_B(q6, q13, W1) LOAD_LAST PAIR_B(q4, q5, W3) LOAD_ODD_1 VMLA(q11, q7, W5) ADVANCE_1 \
+    LOAD_ODD_2 ADVANCE_2 VMLA(q12, q8, W5) ADVANCE_3 LOAD_FIRST ADVANCE_4 PAIR_B(q6, q13, W4) \
+    ADVANCE_5 LOAD_LAST PAIR_B(q4, q5, W6) LOAD_ODD_1 VMLA(q11, q7, W8) LOAD_ODD_2 \
+    VMLA(q12, q8, W8) ADVANCE_6 ADVANCE_7 LOAD_FIRST PAIR_B(q6, q13, W7) LOAD_LAST
 
 /* Two rows of a result of at least eight columns; rows of the band are `pitch` bytes apart. */
 #define THREE_ROWS(name, form, finish, rows, ahead, after) \

@@ -18,26 +18,26 @@ enum {
 
 /* The input of a tap for some pixels of one channel, or of a tap and the one after it. */
 typedef struct {
-    int from, to, count, both;
+    int from, to, count, is_pair;
 } float_piece;
 
 /* Find the input of one row of the window for a run, from column 0 of the map's row on. */
-static int row_pieces(const micro_window *w, const gather_run *run, int from, int to,
-                      float_piece *pieces)
+static int find_row_pieces(const micro_window *w, const gather_run *run, int from, int to,
+                           float_piece *pieces)
 {
     int piece_count = 0, step = w->stride_x;
     for (int j = 0; j < w->kernel_width; j++) {
-        int x = run->x + j * w->dilation_x, first = 0, last = run->count, both = 0;
-        if (!run->inside) {
+        int x = run->x + j * w->dilation_x, first = 0, end = run->count, is_pair = 0;
+        if (!run->is_inside) {
             first = x < 0 ? (-x + step - 1) / step : 0;
-            last = x < w->width ? micro_min(last, (w->width - 1 - x) / step + 1) : 0;
+            end = x < w->width ? micro_min(end, (w->width - 1 - x) / step + 1) : 0;
         } else {
-            both = step == 2 && w->dilation_x == 1 && j + 1 < w->kernel_width;
+            is_pair = step == 2 && w->dilation_x == 1 && j + 1 < w->kernel_width;
         }
-        if (last > first)
+        if (end > first)
             pieces[piece_count++] = (float_piece){from + x + first * step, to + j * PIXELS + first,
-                                            last - first, both};
-        j += both;
+                                                  end - first, is_pair};
+        j += is_pair;
     }
     return piece_count;
 }
@@ -46,14 +46,14 @@ static inline void copy_piece(const float_piece *p, const float *map, float *pan
 {
     map += p->from;
     panel += p->to;
-    if (p->both) {
+    if (p->is_pair) {
         split_pairs(panel, panel + PIXELS, map, p->count);
     } else if (stride == 1 && p->count == PIXELS) {
         UNROLL
         for (int u = 0; u < PIXELS; u += LANES)
             store(panel + u, load(map + u));
     } else {
-        copy_every(panel, map, p->count, stride);
+        copy_strided(panel, map, p->count, stride);
     }
 }
 
@@ -63,10 +63,10 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
 {
     const micro_window *w = (const micro_window *)window;
     gather_run runs[PIXELS];
-    int run_count = gather_runs(w, first, count, runs), is_full = count == PIXELS;
+    int run_count = find_runs(w, first, count, runs), is_full = count == PIXELS;
     int area = w->kernel_height * w->kernel_width, plane = w->height * w->width;
     for (int r = 0; r < run_count; r++)
-        is_full &= gather_within(w, &runs[r]);
+        is_full &= is_run_inside(w, &runs[r]);
     if (!is_full)
         memset(panel, 0, sizeof *panel * (size_t)(channels * area * PIXELS));
     for (int r = 0; r < run_count; r++) {
@@ -75,8 +75,8 @@ int32_t FLOATS(gather)(const float *map, float *panel, const int32_t *window, in
         for (int i = 0; i < w->kernel_height; i++) {
             int y = runs[r].y + i * w->dilation_y;
             if (y >= 0 && y < w->height)
-                count += row_pieces(w, &runs[r], y * w->width,
-                                    i * w->kernel_width * PIXELS + runs[r].at, pieces + count);
+                count += find_row_pieces(w, &runs[r], y * w->width,
+                                         i * w->kernel_width * PIXELS + runs[r].at, pieces + count);
         }
         const float *from = map + (ptrdiff_t)channel * plane;
         float *to = panel;
@@ -94,8 +94,8 @@ typedef struct {
 
 /* `high` filters from `f` on for `wide` vectors of pixels from `p` on; both are constants of each
    call. */
-ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, int f, int p,
-                              int high, int wide)
+ALWAYS_INLINE void sum_tile(const float_block *b, float *y, ptrdiff_t plane, int f, int p,
+                            int high, int wide)
 {
     vector sums[FILTERS][WIDE];
     const float *panel = b->panel + p, *weights = b->weights + f;
@@ -105,7 +105,7 @@ ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, i
         UNROLL
         for (int v = 0; v < wide; v++)
             sums[i][v] = b->flags & ADDS ? load(y + i * plane + v * LANES)
-                                         : repeated(b->bias[f + i]);
+                                         : broadcast(b->bias[f + i]);
     for (int k = 0; k < b->taps; k++, panel += b->pitch, weights += FILTERS) {
         vector x[WIDE];
         UNROLL
@@ -113,10 +113,10 @@ ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, i
             x[v] = load(panel + v * LANES);
         UNROLL
         for (int i = 0; i < high; i++) {
-            vector weight = repeated(weights[i]);
+            vector weight = broadcast(weights[i]);
             UNROLL
             for (int v = 0; v < wide; v++)
-                sums[i][v] = added(sums[i][v], x[v], weight);
+                sums[i][v] = add_product(sums[i][v], x[v], weight);
             STAYS(sums[i], wide);
         }
     }
@@ -124,26 +124,27 @@ ALWAYS_INLINE void float_tile(const float_block *b, float *y, ptrdiff_t plane, i
     for (int i = 0; i < high; i++)
         UNROLL
         for (int v = 0; v < wide; v++) {
-            store(y + i * plane + v * LANES, bounded(sums[i][v], b->bounds, b->flags));
+            store(y + i * plane + v * LANES, apply_bounds(sums[i][v], b->bounds, b->flags));
         }
 }
 
 /* A full block of filters, for full vectors of pixels. */
-static inline void float_sums(const float_block *b, float *y, ptrdiff_t plane, int count)
+static inline void sum_block(const float_block *b, float *y, ptrdiff_t plane, int count)
 {
     int p = 0;
     for (; p + WIDE * LANES <= count; p += WIDE * LANES)
         for (int f = 0; f < FILTERS; f += HIGH)
-            float_tile(b, y, plane, f, p, HIGH, WIDE);
+            sum_tile(b, y, plane, f, p, HIGH, WIDE);
     for (; p + 2 * LANES <= count; p += 2 * LANES)
         for (int f = 0; f < FILTERS; f += HIGH)
-            float_tile(b, y, plane, f, p, HIGH, 2);
+            sum_tile(b, y, plane, f, p, HIGH, 2);
     for (; p < count; p += LANES)
-        float_tile(b, y, plane, 0, p, FILTERS, 1);
+        sum_tile(b, y, plane, 0, p, FILTERS, 1);
 }
 
 /* A partial block, at the last filter or pixel. */
-static void float_partial(const float_block *b, float *y, ptrdiff_t plane, int filters, int count)
+static void sum_partial_block(const float_block *b, float *y, ptrdiff_t plane, int filters,
+                              int count)
 {
     float block[FILTERS][PIXELS];
     int vectors = (count + LANES - 1) / LANES * LANES;
@@ -153,7 +154,7 @@ static void float_partial(const float_block *b, float *y, ptrdiff_t plane, int f
             if (i < filters)
                 copy_floats(block[i], y + i * plane, count);
         }
-    float_sums(b, block[0], PIXELS, vectors);
+    sum_block(b, block[0], PIXELS, vectors);
     for (int i = 0; i < filters; i++)
         copy_floats(y + i * plane, block[i], count);
 }
@@ -169,9 +170,9 @@ int32_t FLOATS(sums)(const float *panel, int pitch, const float *weights, const 
         int block_filters = micro_min(FILTERS, filters - f);
         float *to = y + (ptrdiff_t)f * plane;
         if (block_filters == FILTERS && count == PIXELS)
-            float_sums(&b, to, plane, PIXELS);
+            sum_block(&b, to, plane, PIXELS);
         else
-            float_partial(&b, to, plane, block_filters, count);
+            sum_partial_block(&b, to, plane, block_filters, count);
     }
     return 0;
 }

@@ -24,10 +24,10 @@ static inline vector load(const float *from) { return *(const loose *)from; }
 
 static inline void store(float *to, vector x) { *(loose *)to = x; }
 
-static inline vector repeated(float x) { return x - (vector){0}; }
+static inline vector broadcast(float x) { return x - (vector){0}; }
 
 /* sum + x * y, rounded once if the processor has FMA. */
-static inline vector added(vector sum, vector x, vector y)
+static inline vector add_product(vector sum, vector x, vector y)
 {
 #if defined(__FMA__)
     return __builtin_elementwise_fma(x, y, sum);
@@ -54,12 +54,12 @@ enum {
     UPPER_BOUND = 4,  /* clamp to at most bounds[1] */
 };
 
-static inline vector bounded(vector x, const float *bounds, int flags)
+static inline vector apply_bounds(vector x, const float *bounds, int flags)
 {
     if (flags & LOWER_BOUND)
-        x = at_least(x, repeated(bounds[0]));
+        x = at_least(x, broadcast(bounds[0]));
     if (flags & UPPER_BOUND)
-        x = at_most(x, repeated(bounds[1]));
+        x = at_most(x, broadcast(bounds[1]));
     return x;
 }
 
@@ -95,7 +95,7 @@ static inline void copy_floats(float *to, const float *from, int count)
 #endif
 
 /* Copy every second float; none after the last is read. */
-static inline void copy_seconds(float *to, const float *from, int count)
+static inline void copy_stride_2(float *to, const float *from, int count)
 {
     int u = 0;
     for (; u + LANES < count; u += LANES) {
@@ -129,12 +129,12 @@ static inline void split_pairs(float *even, float *odd, const float *from, int c
     }
 }
 
-static inline void copy_every(float *to, const float *from, int count, int step)
+static inline void copy_strided(float *to, const float *from, int count, int step)
 {
     if (step == 1)
         copy_floats(to, from, count);
     else if (step == 2)
-        copy_seconds(to, from, count);
+        copy_stride_2(to, from, count);
     else
         for (int u = 0; u < count; u++)
             to[u] = from[u * step];
@@ -150,10 +150,10 @@ static inline void fill_zeros(float *to, int count)
 static inline void read_columns(const float *row, int width, int x, int step, int count, float *to)
 {
     int first = micro_min(x < 0 ? (-x + step - 1) / step : 0, count);
-    int last = micro_max(first, x < width ? micro_min(count, (width - 1 - x) / step + 1) : 0);
+    int end = micro_max(first, x < width ? micro_min(count, (width - 1 - x) / step + 1) : 0);
     fill_zeros(to, first);
-    copy_every(to + first, row + (x + first * step), last - first, step);
-    fill_zeros(to + last, count - last);
+    copy_strided(to + first, row + (x + first * step), end - first, step);
+    fill_zeros(to + end, count - end);
 }
 
 /* Split 2 * `count` floats of a row from column `x` on, with zeros for columns outside. */
@@ -162,16 +162,16 @@ static inline void split_columns(const float *row, int width, int x, int count, 
 {
     /* pairs with both floats inside of the map */
     int first = micro_min(x < 0 ? (1 - x) / 2 : 0, count);
-    int last = micro_max(first, micro_min(count, (width - x) >> 1));
+    int end = micro_max(first, micro_min(count, (width - x) >> 1));
     fill_zeros(even, first);
     fill_zeros(odd, first);
-    split_pairs(even + first, odd + first, row + (x + 2 * first), last - first);
-    fill_zeros(even + last, count - last);
-    fill_zeros(odd + last, count - last);
+    split_pairs(even + first, odd + first, row + (x + 2 * first), end - first);
+    fill_zeros(even + end, count - end);
+    fill_zeros(odd + end, count - end);
     if (first > 0 && x + 2 * first - 1 >= 0 && x + 2 * first - 1 < width)
         odd[first - 1] = row[x + 2 * first - 1];
-    if (last < count && x + 2 * last >= 0 && x + 2 * last < width)
-        even[last] = row[x + 2 * last];
+    if (end < count && x + 2 * end >= 0 && x + 2 * end < width)
+        even[end] = row[x + 2 * end];
 }
 
 /* Load four floats from each of LANES / 4 addresses that are `step` apart. */
@@ -192,15 +192,15 @@ static inline vector load_fours(const float *from, ptrdiff_t step)
 
 static inline void store_fours(float *to, ptrdiff_t step, vector x)
 {
-    float all[LANES];
-    store(all, x);
+    float lanes[LANES];
+    store(lanes, x);
     UNROLL
     for (int i = 0; i < LANES; i += 4, to += step)
-        *(loose_four *)to = *(const loose_four *)(all + i);
+        *(loose_four *)to = *(const loose_four *)(lanes + i);
 }
 
 /* Exchange element 4 * l + j of x[i] with element 4 * l + i of x[j]. */
-static inline void turn_fours(vector *x)
+static inline void transpose_fours(vector *x)
 {
     vector a = OF_VECTORS(unpacklo)(x[0], x[1]), b = OF_VECTORS(unpackhi)(x[0], x[1]);
     vector c = OF_VECTORS(unpacklo)(x[2], x[3]), d = OF_VECTORS(unpackhi)(x[2], x[3]);

@@ -8,10 +8,11 @@
 typedef struct {
     int at, count; /* the first pixel's position in the tile, and their count */
     int y, x;      /* the position of the first pixel's window in the map; may be outside */
-    int inside;    /* whether all columns are inside */
+    int is_inside; /* whether all columns are inside */
 } gather_run;
 
-static int gather_runs(const micro_window *w, int first_pixel, int count, gather_run *runs)
+/* Find the runs of `count` pixels from `first_pixel` on; return their number. */
+static int find_runs(const micro_window *w, int first_pixel, int count, gather_run *runs)
 {
     int run_count = 0, y = first_pixel / w->out_width, x = first_pixel % w->out_width;
     int reach = (w->kernel_width - 1) * w->dilation_x;
@@ -21,17 +22,17 @@ static int gather_runs(const micro_window *w, int first_pixel, int count, gather
         run->count = micro_min(count - at, w->out_width - x);
         run->y = y * w->stride_y - w->top;
         run->x = x * w->stride_x - w->left;
-        run->inside = run->x >= 0 && run->x + (run->count - 1) * w->stride_x + reach < w->width;
+        run->is_inside = run->x >= 0 && run->x + (run->count - 1) * w->stride_x + reach < w->width;
         at += run->count;
     }
     return run_count;
 }
 
-/* Whether a run reads only pixels inside the map. */
-ALWAYS_INLINE int gather_within(const micro_window *w, const gather_run *run)
+/* Return whether a run reads only pixels inside the map. */
+ALWAYS_INLINE int is_run_inside(const micro_window *w, const gather_run *run)
 {
     int below = run->y + (w->kernel_height - 1) * w->dilation_y;
-    return run->inside && run->y >= 0 && below < w->height;
+    return run->is_inside && run->y >= 0 && below < w->height;
 }
 
 #endif

@@ -55,7 +55,7 @@ static int32_t isa_detect(void)
     return has_bits(leaf7_1, 1u << 4) ? V3_VNNI : V3; /* AVX-VNNI */
 }
 
-/* Whether a processor whose best variant is `best` supports `isa`. */
+/* Return whether a processor with the best variant `best` supports `isa`. */
 static int isa_includes(int32_t best, int32_t isa)
 {
     if (isa == V3_VNNI) { /* AVX-VNNI, which AVX512-VNNI does not imply */

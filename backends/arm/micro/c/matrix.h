@@ -20,8 +20,8 @@ enum { PIXELS = 8 };
 #include "matrix_gather.h"
 
 /* Write a partial block, at the last filter or pixel. */
-static void matrix_partial(const sums *block_sums, const float *factor, uint8_t *y, int plane,
-                           int count, int filters, int low, int high)
+static void write_partial_block(const sums *block_sums, const float *factor, uint8_t *y, int plane,
+                                int count, int filters, int low, int high)
 {
     uint8_t block[FILTERS][PIXELS];
     store(block_sums, factor, block[0], PIXELS, low, high);
@@ -41,8 +41,8 @@ int32_t MATRIX(levels)(const int8_t *panel, const int8_t *weights, const int32_t
         if (block_filters == FILTERS && count == PIXELS)
             store(&block_sums, factor + f, y + (ptrdiff_t)f * plane, plane, low, high);
         else
-            matrix_partial(&block_sums, factor + f, y + (ptrdiff_t)f * plane, plane, count,
-                           block_filters, low, high);
+            write_partial_block(&block_sums, factor + f, y + (ptrdiff_t)f * plane, plane, count,
+                                block_filters, low, high);
     }
     return 0;
 }

@@ -21,13 +21,13 @@ enum {
 
 /* Load a row of values for a quad's panel: four taps of the first pixel, of the second, and so
    on. */
-static inline short_vector row_read(const uint8_t *from, short_vector sign)
+static inline short_vector load_row(const uint8_t *from, short_vector sign)
 {
     return SHORT_BITS(xor)(SHORT_BITS(loadu)((const short_vector *)from), sign);
 }
 
 /* Write four vectors; with AVX2, unpacking works per half, so first halves are written first. */
-static inline void rows_write(short_vector a, short_vector b, short_vector c, short_vector d,
+static inline void store_rows(short_vector a, short_vector b, short_vector c, short_vector d,
                               uint8_t *panel)
 {
     short_vector *to = (short_vector *)panel;
@@ -49,15 +49,16 @@ static inline void interleave(const uint8_t *a, const uint8_t *b, const uint8_t 
 {
     short_vector sign = OF_SHORT(set1_epi8)((char)(flip ^ 0x80)); /* x + 128 for signed values */
     for (int u = 0; u < PIXELS; u += SHORT_BYTES, panel += 4 * SHORT_BYTES) {
-        short_vector first = row_read(a + u, sign), second = row_read(b + u, sign);
-        short_vector third = row_read(c + u, sign), fourth = row_read(d + u, sign);
-        short_vector low = OF_SHORT(unpacklo_epi8)(first, second);
-        short_vector high = OF_SHORT(unpackhi_epi8)(first, second);
-        short_vector next = OF_SHORT(unpacklo_epi8)(third, fourth);
-        short_vector last = OF_SHORT(unpackhi_epi8)(third, fourth);
-        rows_write(OF_SHORT(unpacklo_epi16)(low, next), OF_SHORT(unpackhi_epi16)(low, next),
-                   OF_SHORT(unpacklo_epi16)(high, last), OF_SHORT(unpackhi_epi16)(high, last),
-                   panel);
+        short_vector row_a = load_row(a + u, sign), row_b = load_row(b + u, sign);
+        short_vector row_c = load_row(c + u, sign), row_d = load_row(d + u, sign);
+        short_vector low_ab = OF_SHORT(unpacklo_epi8)(row_a, row_b);
+        short_vector high_ab = OF_SHORT(unpackhi_epi8)(row_a, row_b);
+        short_vector low_cd = OF_SHORT(unpacklo_epi8)(row_c, row_d);
+        short_vector high_cd = OF_SHORT(unpackhi_epi8)(row_c, row_d);
+        store_rows(OF_SHORT(unpacklo_epi16)(low_ab, low_cd),
+                   OF_SHORT(unpackhi_epi16)(low_ab, low_cd),
+                   OF_SHORT(unpacklo_epi16)(high_ab, high_cd),
+                   OF_SHORT(unpackhi_epi16)(high_ab, high_cd), panel);
     }
 }
 
@@ -78,23 +79,23 @@ typedef struct {
     int8_t bytes[FILTERS][4];
 } block_quads;
 
-static inline quads quads_of_levels(vector x) { return x; }
+static inline quads load_pixel_quads(vector x) { return x; }
 
 /* Return the weights unchanged. */
-static inline const block_quads *prepare_weights(const int8_t *w, int count, block_quads *room)
+static inline const block_quads *prepare_weights(const int8_t *w, int count, block_quads *buffer)
 {
-    (void)count, (void)room;
+    (void)count, (void)buffer;
     return (const block_quads *)w;
 }
 
-static inline quads quads_of_filter(const block_quads *w, int f)
+static inline quads load_filter_quads(const block_quads *w, int f)
 {
     int32_t four;
     memcpy(&four, w->bytes[f], sizeof four);
     return OF(set1_epi32)(four);
 }
 
-static inline vector added(vector sum, quads x, quads w)
+static inline vector add_products(vector sum, quads x, quads w)
 {
 #if defined(__AVX512VNNI__)
     return _mm512_dpbusd_epi32(sum, x, w);
@@ -110,36 +111,36 @@ typedef struct {
     int32_t even[FILTERS], odd[FILTERS];
 } block_quads;
 
-static inline quads quads_of_levels(vector x)
+static inline quads load_pixel_quads(vector x)
 {
     return (quads){BITS(and)(x, OF(set1_epi16)(0xFF)), OF(srli_epi16)(x, 8)};
 }
 
-static const block_quads *prepare_weights(const int8_t *w, int count, block_quads *room)
+static const block_quads *prepare_weights(const int8_t *w, int count, block_quads *buffer)
 {
     for (int k = 0; k < count; k++)
         for (int f = 0; f < FILTERS; f += SHORT_BYTES / 4, w += SHORT_BYTES) {
             short_vector x = SHORT_BITS(loadu)((const short_vector *)w);
             short_vector even = OF_SHORT(srai_epi16)(OF_SHORT(slli_epi16)(x, 8), 8);
-            SHORT_BITS(storeu)((short_vector *)(room[k].even + f), even);
-            SHORT_BITS(storeu)((short_vector *)(room[k].odd + f), OF_SHORT(srai_epi16)(x, 8));
+            SHORT_BITS(storeu)((short_vector *)(buffer[k].even + f), even);
+            SHORT_BITS(storeu)((short_vector *)(buffer[k].odd + f), OF_SHORT(srai_epi16)(x, 8));
         }
-    return room;
+    return buffer;
 }
 
-static inline quads quads_of_filter(const block_quads *w, int f)
+static inline quads load_filter_quads(const block_quads *w, int f)
 {
     return (quads){OF(set1_epi32)(w->even[f]), OF(set1_epi32)(w->odd[f])};
 }
 
-static inline vector added(vector sum, quads x, quads w)
+static inline vector add_products(vector sum, quads x, quads w)
 {
     vector odd = OF(madd_epi16)(x.odd, w.odd);
     return OF(add_epi32)(OF(add_epi32)(sum, OF(madd_epi16)(x.even, w.even)), odd);
 }
 #endif
 
-/* Some quads of a block, whose weights are prepared once for all pixels. */
+/* Some quads of a block. Their weights are prepared once for all pixels. */
 enum { CHUNK = 128 };
 
 typedef struct {
@@ -147,7 +148,7 @@ typedef struct {
     const int8_t *panel;
     int count, begins, ends;
     const block_quads *weights;
-    block_quads room[CHUNK];
+    block_quads buffer[CHUNK];
     int32_t sums[FILTERS][PIXELS]; /* partial sums, if there are several chunks */
 } matrix_chunk;
 
@@ -159,12 +160,12 @@ static void prepare_chunk(matrix_chunk *c, const matrix_block *b, int first)
     c->count = micro_min(CHUNK, b->quads - first);
     c->begins = first == 0;
     c->ends = first + CHUNK >= b->quads;
-    c->weights = prepare_weights(weights, c->count, c->room);
+    c->weights = prepare_weights(weights, c->count, c->buffer);
 }
 
 /* Compute the sums of filters `f` to `f` + HIGH for pixels `p` to `p` + wide * LANES; `wide` is a
  * constant of each call. Returns whether they are complete; otherwise they are stored. */
-ALWAYS_INLINE int matrix_sums(matrix_chunk *c, int f, int p, int wide, vector (*sums)[WIDE])
+ALWAYS_INLINE int sum_tile(matrix_chunk *c, int f, int p, int wide, vector (*sums)[WIDE])
 {
     const int8_t *panel = c->panel + 4 * p;
     UNROLL
@@ -177,13 +178,13 @@ ALWAYS_INLINE int matrix_sums(matrix_chunk *c, int f, int p, int wide, vector (*
         quads x[WIDE];
         UNROLL
         for (int v = 0; v < wide; v++)
-            x[v] = quads_of_levels(BITS(loadu)((const vector *)(panel + 4 * v * LANES)));
+            x[v] = load_pixel_quads(BITS(loadu)((const vector *)(panel + 4 * v * LANES)));
         UNROLL
         for (int i = 0; i < HIGH; i++) {
-            quads w = quads_of_filter(&c->weights[k], f + i);
+            quads w = load_filter_quads(&c->weights[k], f + i);
             UNROLL
             for (int v = 0; v < wide; v++)
-                sums[i][v] = added(sums[i][v], x[v], w);
+                sums[i][v] = add_products(sums[i][v], x[v], w);
         }
     }
     if (c->ends)
@@ -196,12 +197,12 @@ ALWAYS_INLINE int matrix_sums(matrix_chunk *c, int f, int p, int wide, vector (*
     return 0;
 }
 
-ALWAYS_INLINE void level_tile(matrix_chunk *c, uint8_t *y, ptrdiff_t plane, int f, int p,
-                              int wide)
+ALWAYS_INLINE void write_level_tile(matrix_chunk *c, uint8_t *y, ptrdiff_t plane, int f, int p,
+                                    int wide)
 {
     const matrix_block *b = c->block;
     vector sums[HIGH][WIDE];
-    if (!matrix_sums(c, f, p, wide, sums))
+    if (!sum_tile(c, f, p, wide, sums))
         return;
     reals low = OF(set1_ps)((float)b->low), high = OF(set1_ps)((float)b->high);
     y += f * plane + p;
@@ -214,12 +215,12 @@ ALWAYS_INLINE void level_tile(matrix_chunk *c, uint8_t *y, ptrdiff_t plane, int 
     }
 }
 
-ALWAYS_INLINE void real_tile(matrix_chunk *c, float *y, ptrdiff_t plane, int f, int p,
-                             int wide)
+ALWAYS_INLINE void write_real_tile(matrix_chunk *c, float *y, ptrdiff_t plane, int f, int p,
+                                   int wide)
 {
     const matrix_block *b = c->block;
     vector sums[HIGH][WIDE];
-    if (!matrix_sums(c, f, p, wide, sums))
+    if (!sum_tile(c, f, p, wide, sums))
         return;
     y += f * plane + p;
     UNROLL
@@ -247,27 +248,27 @@ ALWAYS_INLINE void real_tile(matrix_chunk *c, float *y, ptrdiff_t plane, int f, 
                     tile(&chunk, y, plane, f, p, 1); \
         } \
     }
-BLOCK(level_block, level_tile, uint8_t)
-BLOCK(real_block, real_tile, float)
+BLOCK(write_level_block, write_level_tile, uint8_t)
+BLOCK(write_real_block, write_real_tile, float)
 
 /* All blocks; the last one may be partial, at the last filter or pixel. A block processes all
  * panels before the next block, because planes may map to the same cache sets. */
 #define BLOCKS(block, type) \
     do { \
         for (int f = 0; f < filters; f += FILTERS) { \
-            int rest = micro_min(FILTERS, filters - f); \
+            int block_filters = micro_min(FILTERS, filters - f); \
             type *to = y + (ptrdiff_t)f * plane; \
             b.panel = panel; \
             for (int p = 0; p < count; p += PIXELS, to += PIXELS, b.panel += 4 * PIXELS * quads) { \
-                int some = micro_min(PIXELS, count - p); \
-                if (rest == FILTERS && some == PIXELS) { \
+                int pixels = micro_min(PIXELS, count - p); \
+                if (block_filters == FILTERS && pixels == PIXELS) { \
                     block(&b, to, plane, PIXELS); \
                     continue; \
                 } \
-                type part[FILTERS][PIXELS]; \
-                block(&b, part[0], PIXELS, (some + LANES - 1) / LANES * LANES); \
-                for (int i = 0; i < rest; i++) \
-                    memcpy(to + (ptrdiff_t)i * plane, part[i], sizeof(type) * (size_t)some); \
+                type partial[FILTERS][PIXELS]; \
+                block(&b, partial[0], PIXELS, (pixels + LANES - 1) / LANES * LANES); \
+                for (int i = 0; i < block_filters; i++) \
+                    memcpy(to + (ptrdiff_t)i * plane, partial[i], sizeof(type) * (size_t)pixels); \
             } \
             b.weights += 4 * FILTERS * b.quads; \
             b.bias += FILTERS; \
@@ -282,7 +283,7 @@ int32_t MATRIX(levels)(const int8_t *panel, const int8_t *weights, const int32_t
                        int count, int low, int high)
 {
     matrix_block b = {panel, weights, bias, factor, quads, low, high};
-    BLOCKS(level_block, uint8_t);
+    BLOCKS(write_level_block, uint8_t);
     return 0;
 }
 
@@ -291,6 +292,6 @@ int32_t MATRIX(reals)(const int8_t *panel, const int8_t *weights, const int32_t 
                       const float *factor, float *y, int quads, int filters, int plane, int count)
 {
     matrix_block b = {panel, weights, bias, factor, quads, 0, 0};
-    BLOCKS(real_block, float);
+    BLOCKS(write_real_block, float);
     return 0;
 }

@@ -1,7 +1,7 @@
-/* From sums to quantized values: clamp(rint((float)sum * factor), low, high), both steps in
- * float32.
+/* Requantizes sums: clamp(rint((float)sum * factor), low, high), both steps in float32.
  *
- * Every variant gives the same bits. Nothing here may be contracted into one rounding.
+ * Every variant gives the same bits. A multiplication and an addition must not be contracted into
+ * one rounding.
  */
 #ifndef REQUANTIZE_H
 #define REQUANTIZE_H
@@ -41,7 +41,7 @@ typedef struct {
     int16x8_t low, high;
 } requantization;
 
-static inline requantization requantization_of(float factor, int low, int high)
+static inline requantization make_requantization(float factor, int low, int high)
 {
     return (requantization){vdupq_n_f32(factor), vdupq_n_s16((int16_t)low),
                             vdupq_n_s16((int16_t)high)};
@@ -85,7 +85,7 @@ typedef struct {
     int low, high;
 } requantization;
 
-static inline requantization requantization_of(float factor, int low, int high)
+static inline requantization make_requantization(float factor, int low, int high)
 {
     return (requantization){factor, low, high};
 }

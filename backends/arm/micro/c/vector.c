@@ -12,7 +12,7 @@ typedef struct {
     int32x4_t lanes[FILTERS];
 } vector_sums;
 
-static inline void vector_step(vector_sums *sums, const uint8_t *x, const int8_t *weights, int flip)
+static inline void add_step(vector_sums *sums, const uint8_t *x, const int8_t *weights, int flip)
 {
     int8x16_t levels = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(x), vdupq_n_u8((uint8_t)flip)));
     int8x8_t low = vget_low_s8(levels), high = vget_high_s8(levels);
@@ -24,7 +24,7 @@ static inline void vector_step(vector_sums *sums, const uint8_t *x, const int8_t
     }
 }
 
-static inline int32_t vector_sum_lanes(const vector_sums *sums, int i)
+static inline int32_t sum_lanes(const vector_sums *sums, int i)
 {
     int32x2_t half = vadd_s32(vget_low_s32(sums->lanes[i]), vget_high_s32(sums->lanes[i]));
     return vget_lane_s32(vpadd_s32(half, half), 0);
@@ -34,30 +34,30 @@ typedef struct {
     int32_t lanes[FILTERS];
 } vector_sums;
 
-static inline void vector_step(vector_sums *sums, const uint8_t *x, const int8_t *weights, int flip)
+static inline void add_step(vector_sums *sums, const uint8_t *x, const int8_t *weights, int flip)
 {
     for (int i = 0; i < FILTERS; i++)
         for (int k = 0; k < STEP; k++)
             sums->lanes[i] += (int8_t)(x[k] ^ flip) * weights[i * STEP + k];
 }
 
-static inline int32_t vector_sum_lanes(const vector_sums *sums, int i) { return sums->lanes[i]; }
+static inline int32_t sum_lanes(const vector_sums *sums, int i) { return sums->lanes[i]; }
 #endif
 
-static inline void vector_block(const uint8_t *x, const int8_t *weights, const int32_t *bias,
-                                int inputs, int flip, int32_t *totals)
+static inline void sum_block(const uint8_t *x, const int8_t *weights, const int32_t *bias,
+                             int inputs, int flip, int32_t *totals)
 {
     vector_sums sums = {0};
     int k = 0;
     for (; k + STEP <= inputs; k += STEP, weights += FILTERS * STEP)
-        vector_step(&sums, x + k, weights, flip);
+        add_step(&sums, x + k, weights, flip);
     if (k < inputs) {
         uint8_t padded_input[STEP] = {0};
         memcpy(padded_input, x + k, (size_t)(inputs - k));
-        vector_step(&sums, padded_input, weights, flip);
+        add_step(&sums, padded_input, weights, flip);
     }
     for (int i = 0; i < FILTERS; i++)
-        totals[i] = (int32_t)((uint32_t)vector_sum_lanes(&sums, i) + (uint32_t)bias[i]);
+        totals[i] = (int32_t)((uint32_t)sum_lanes(&sums, i) + (uint32_t)bias[i]);
 }
 
 /* Write the quantized values of `filters` filters. */
@@ -68,7 +68,7 @@ int32_t micro_vector_levels(const uint8_t *x, const int8_t *weights, const int32
     ptrdiff_t block = (ptrdiff_t)FILTERS * ((inputs + STEP - 1) / STEP * STEP);
     for (int f = 0; f < filters; f += FILTERS, weights += block) {
         int32_t sums[FILTERS];
-        vector_block(x, weights, bias + f, inputs, flip, sums);
+        sum_block(x, weights, bias + f, inputs, flip, sums);
         for (int i = 0; i < micro_min(FILTERS, filters - f); i++)
             y[f + i] = requantize_one(sums[i], factor[f + i], low, high);
     }
@@ -82,7 +82,7 @@ int32_t micro_vector_reals(const uint8_t *x, const int8_t *weights, const int32_
     ptrdiff_t block = (ptrdiff_t)FILTERS * ((inputs + STEP - 1) / STEP * STEP);
     for (int f = 0; f < filters; f += FILTERS, weights += block) {
         int32_t sums[FILTERS];
-        vector_block(x, weights, bias + f, inputs, flip, sums);
+        sum_block(x, weights, bias + f, inputs, flip, sums);
         for (int i = 0; i < micro_min(FILTERS, filters - f); i++)
             y[f + i] = (float)sums[i] * factor[f + i];
     }

@@ -33,7 +33,7 @@ static inline four load(const float *from) { return vld1q_f32(from); }
 
 static inline void store(float *to, four x) { vst1q_f32(to, x); }
 
-static inline four repeated(float x) { return vdupq_n_f32(x); }
+static inline four broadcast(float x) { return vdupq_n_f32(x); }
 
 static inline four times(four a, float c) { return vmulq_n_f32(a, c); }
 
@@ -45,22 +45,22 @@ static inline four plus(four a, four b, float c) { return vfmaq_f32(a, b, vdupq_
 /* ---- input of tiles */
 
 /* Return the points per side. */
-static inline int points_of(const micro_window *w)
+static inline int count_points(const micro_window *w)
 {
-    return taps_of(w) == 2 ? STRIDE2_POINTS : taps_of(w) + SIDE - 1;
+    return count_taps(w) == 2 ? STRIDE2_POINTS : count_taps(w) + SIDE - 1;
 }
 
 /* Return the phases of rows, or of columns, that are summed. */
 static inline int count_summed_phases(const micro_window *w)
 {
-    return taps_of(w) == 2 ? 1 : w->stride_x;
+    return count_taps(w) == 2 ? 1 : w->stride_x;
 }
 
 /* Transform a row or a column of four tiles, of `points` pixels. */
 ALWAYS_INLINE void points_of_side(const four *d, four *t, int points)
 {
     if (points == STRIDE2_POINTS)
-        points_of_dealt_pixels(d, t);
+        points_of_split_pixels(d, t);
     else
         points_of_pixels(d, t, points);
 }
@@ -99,7 +99,7 @@ ALWAYS_INLINE void transform_pixels(float (*rows)[COLUMNS], float (*odd)[COLUMNS
 static void read_rows(const micro_window *w, const float *plane, const tile_run *run, int u,
                       float (*rows)[STRIDE2_POINTS][COLUMNS])
 {
-    int stride = w->stride_x, points = points_of(w), step = count_summed_phases(w);
+    int stride = w->stride_x, points = count_points(w), step = count_summed_phases(w);
     int left = run->x * stride - w->left;
     int columns = (run->count + 3) / 4 * 16 + 4;
     for (int i = 0; i < points; i++) {
@@ -122,12 +122,12 @@ int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int
 {
     const micro_window *w = (const micro_window *)window;
     const float *plane = map + (ptrdiff_t)channel * w->height * w->width;
-    int side = count_summed_phases(w), points = points_of(w), phases = side * side;
+    int side = count_summed_phases(w), points = count_points(w), phases = side * side;
     ptrdiff_t step = (ptrdiff_t)w->channels * phases * pitch;
     float rows[MAX_PHASES][STRIDE2_POINTS][COLUMNS];
     to += (ptrdiff_t)channel * phases * pitch;
     for (int at = 0; at < tiles;) {
-        tile_run run = run_at(w, first, at, tiles);
+        tile_run run = find_float_run(w, first, at, tiles);
         for (int u = 0; u < side; u++) {
             read_rows(w, plane, &run, u, rows);
             for (int v = 0; v < side; v++)
@@ -265,11 +265,11 @@ static void transform_block(const micro_window *w, const float *weights, int fir
         return;
     }
 #endif
-    if (taps_of(w) == 2) {
+    if (count_taps(w) == 2) {
         weights += (ptrdiff_t)first * 9 * FILTERS;
         for (int k = 0; k < count; k++, weights += 9 * FILTERS, to += FILTERS)
             for (int f = 0; f < FILTERS; f += LANES)
-                transform_dealt_taps(weights + f, to + f, step);
+                transform_split_taps(weights + f, to + f, step);
         return;
     }
     transform_weights(w, weights, first, count, to, step);
@@ -283,20 +283,21 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
 {
     const micro_window *w = (const micro_window *)window;
     winograd_result result = {w, bounds, flags};
-    int points = points_of(w), all = w->channels * count_summed_phases(w) * count_summed_phases(w);
+    int points = count_points(w);
+    int phases = w->channels * count_summed_phases(w) * count_summed_phases(w);
     int weighted_points = points == STRIDE2_POINTS ? STRIDE2_WEIGHTS : points;
     float sums[MAX_POINTS * MAX_POINTS * FILTERS * (TILES + 4)];
     float transformed[AT_ONCE * FILTERS];
     int plane = (tiles + 3) / 4 * 4 + 4, fit = AT_ONCE / (weighted_points * weighted_points);
-    int rounds = (all + fit - 1) / fit, channels_per_round = (all + rounds - 1) / rounds;
-    for (int channel = 0; channel < all; channel += channels_per_round) {
-        int count = micro_min(channels_per_round, all - channel);
+    int rounds = (phases + fit - 1) / fit, channels_per_round = (phases + rounds - 1) / rounds;
+    for (int channel = 0; channel < phases; channel += channels_per_round) {
+        int count = micro_min(channels_per_round, phases - channel);
         transform_block(w, weights, channel, count, transformed, count * FILTERS);
         const float *from = pixels + (ptrdiff_t)channel * pitch;
         float *to = sums;
         for (int i = 0; i < points; i++)
             for (int j = 0; j < points;
-                 j++, from += (ptrdiff_t)all * pitch, to += FILTERS * plane) {
+                 j++, from += (ptrdiff_t)phases * pitch, to += FILTERS * plane) {
                 int n = micro_min(i, weighted_points - 1) * weighted_points +
                         micro_min(j, weighted_points - 1);
                 ADD_POINT(from, pitch, transformed + n * count * FILTERS, count, channel == 0, to,
@@ -305,7 +306,7 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
     }
     for (int f = 0; f < filters; f++, y += (ptrdiff_t)w->out_height * w->out_width)
         for (int at = 0; at < tiles;) {
-            tile_run run = run_at(w, first, at, tiles);
+            tile_run run = find_float_run(w, first, at, tiles);
             for (int k = 0; k < run.count; k += 4) {
                 const float *from = sums + f * plane + at + k;
                 int x = run.x + k * SIDE, end = micro_min(run.x + run.count * SIDE, w->out_width);

@@ -39,17 +39,17 @@ enum {
 #define ROLLED _Pragma("GCC unroll 1")
 
 /* Return the taps per side of a phase; 2 stands for 3x3 taps with stride 2. */
-static inline int taps_of(const micro_window *w)
+static inline int count_taps(const micro_window *w)
 {
     return (w->kernel_width + w->stride_x - 1) / w->stride_x;
 }
 
-static inline int points_of(int taps) { return taps == 2 ? MAX_POINTS : WEIGHTS; }
+static inline int count_points(int taps) { return taps == 2 ? MAX_POINTS : WEIGHTS; }
 
-static inline int side_of(int taps) { return taps == 4 ? 3 : SIDE; }
+static inline int get_tile_side(int taps) { return taps == 4 ? 3 : SIDE; }
 
 /* Return the phases of rows that are summed per channel; columns have as many. */
-static inline int phases_of(const micro_window *w, int taps)
+static inline int count_phases(const micro_window *w, int taps)
 {
     return taps == 2 ? 1 : w->stride_x;
 }
@@ -88,25 +88,25 @@ static inline void widen_row(const micro_window *w, const uint8_t *row, int x, i
                              int16_t *to)
 {
     int first = micro_min(micro_max(0, -x), size);
-    int last = micro_max(micro_min(size, w->width - x), first), k = first;
-    int16x8_t up = vdupq_n_s16((int16_t)w->flip);
+    int end = micro_max(micro_min(size, w->width - x), first), k = first;
+    int16x8_t offset = vdupq_n_s16((int16_t)w->flip);
     uint8x8_t flip = vdup_n_u8((uint8_t)w->flip);
     row += x;
     memset(to, 0, sizeof *to * (size_t)first);
-    for (; k + 16 <= last; k += 16) {
+    for (; k + 16 <= end; k += 16) {
         uint8x8_t a = veor_u8(vld1_u8(row + k), flip), b = veor_u8(vld1_u8(row + k + 8), flip);
-        vst1q_s16(to + k, vaddw_s8(up, vreinterpret_s8_u8(a)));
-        vst1q_s16(to + k + 8, vaddw_s8(up, vreinterpret_s8_u8(b)));
+        vst1q_s16(to + k, vaddw_s8(offset, vreinterpret_s8_u8(a)));
+        vst1q_s16(to + k + 8, vaddw_s8(offset, vreinterpret_s8_u8(b)));
     }
-    for (int more = k < last && last - first >= 8; more; more = k < last) {
-        k = micro_min(k, last - 8);
+    for (int has_more = k < end && end - first >= 8; has_more; has_more = k < end) {
+        k = micro_min(k, end - 8);
         uint8x8_t a = veor_u8(vld1_u8(row + k), flip);
-        vst1q_s16(to + k, vaddw_s8(up, vreinterpret_s8_u8(a)));
+        vst1q_s16(to + k, vaddw_s8(offset, vreinterpret_s8_u8(a)));
         k += 8;
     }
-    for (; k < last; k++)
+    for (; k < end; k++)
         to[k] = (int16_t)((int8_t)(row[k] ^ w->flip) + w->flip);
-    memset(to + last, 0, sizeof *to * (size_t)(size - last));
+    memset(to + end, 0, sizeof *to * (size_t)(size - end));
 }
 
 /* Load `columns` columns of each phase of a row of the map; `columns` is a multiple of eight. */
@@ -124,9 +124,9 @@ static void read_row(const micro_window *w, const uint8_t *plane, int y, int x, 
     } else {
         widen_row(w, row, x, 2 * columns, wide);
         for (int k = 0; k < columns; k += 8) {
-            int16x8x2_t both = vld2q_s16(wide + 2 * k);
-            vst1q_s16(even + k, both.val[0]);
-            vst1q_s16(odd + k, both.val[1]);
+            int16x8x2_t pairs = vld2q_s16(wide + 2 * k);
+            vst1q_s16(even + k, pairs.val[0]);
+            vst1q_s16(odd + k, pairs.val[1]);
         }
     }
 }
@@ -137,11 +137,11 @@ ALWAYS_INLINE void transform_columns(int16_t (*rows)[COLUMNS], int columns, int 
     for (int x = 0; x < columns; x += 8) {
         int16x8_t d[MAX_POINTS], t[MAX_POINTS];
         UNROLL
-        for (int i = 0; i < points_of(taps); i++)
+        for (int i = 0; i < count_points(taps); i++)
             d[i] = vld1q_s16(rows[i] + x);
         points_of_pixels(d, t, taps);
         UNROLL
-        for (int i = 0; i < points_of(taps); i++)
+        for (int i = 0; i < count_points(taps); i++)
             vst1q_s16(rows[i] + x, t[i]);
     }
 }
@@ -186,12 +186,12 @@ typedef struct {
 ALWAYS_INLINE void write_points(const winograd_channel *c, int taps)
 {
     const micro_window *w = c->window;
-    const int points = points_of(taps), side = side_of(taps);
-    int phases = phases_of(w, taps), stride = w->stride_x;
+    const int points = count_points(taps), side = get_tile_side(taps);
+    int phases = count_phases(w, taps), stride = w->stride_x;
     ptrdiff_t step = (ptrdiff_t)w->channels * phases * phases * c->pitch;
     int16_t rows[2][MAX_POINTS][COLUMNS];
     for (int at = 0; at < c->tiles;) {
-        tile_run run = run_of(w, c->first, at, c->tiles, side);
+        tile_run run = find_run(w, c->first, at, c->tiles, side);
         int columns = (run.count + 7) / 8 * 8 * side + 8;
         for (int u = 0; u < phases; u++) {
             int y = run.y * stride + u - w->top, x = run.x * stride - w->left;
@@ -223,7 +223,7 @@ int32_t WINOGRAD(pixels)(const uint8_t *map, int16_t *to, const int32_t *window,
                          int tiles, int channel, int pitch)
 {
     const micro_window *w = (const micro_window *)window;
-    int taps = taps_of(w), phases = phases_of(w, taps);
+    int taps = count_taps(w), phases = count_phases(w, taps);
     const uint8_t *plane = map + (ptrdiff_t)channel * w->height * w->width;
     to += (ptrdiff_t)channel * phases * phases * pitch;
     winograd_channel c = {w, plane, to, first, tiles, pitch};
@@ -300,7 +300,7 @@ static void transform_phase(const micro_window *w, const int8_t *weights, int ph
 {
     int16x4_t g[4][4];
     load_phase(w, weights, phase, g);
-    if (taps_of(w) == 3)
+    if (count_taps(w) == 3)
         transform_taps(g, to, 3);
     else
         transform_taps(g, to, 4);
@@ -342,7 +342,8 @@ static void transform_nine(const int8_t *weights, int16_t *to, int channels, int
 static void transform_weights(const micro_window *w, const int8_t *weights, int first, int count,
                               int16_t *to)
 {
-    int taps = taps_of(w), phases = phases_of(w, taps), area = w->kernel_height * w->kernel_width;
+    int taps = count_taps(w), phases = count_phases(w, taps);
+    int area = w->kernel_height * w->kernel_width;
     phases *= phases;
     weights += (ptrdiff_t)first / phases * area * FILTERS;
     memset(to + count * AREA * FILTERS, 0, sizeof *to * AREA * FILTERS * (size_t)(-count & 3));
@@ -431,7 +432,7 @@ ALWAYS_INLINE void outputs_of_points(const int32x4_t *m, int32x4_t *y, int taps)
 ALWAYS_INLINE void outputs_of_tiles(const int32_t *points, int step, const int32_t *bias,
                                     int32x4_t (*outputs)[SIDE], int taps)
 {
-    const int count = points_of(taps), side = side_of(taps);
+    const int count = count_points(taps), side = get_tile_side(taps);
     int32x4_t between[MAX_POINTS][SIDE];
 #ifdef TILE_SUMS_3
     if (taps == 3) {
@@ -478,17 +479,17 @@ typedef struct {
 ALWAYS_INLINE void store_sums(const int32_t *points, int32_t *partial_sums, int begins, int plane,
                               int tiles, int taps)
 {
-    const int side = side_of(taps);
-    int32_t nothing = 0;
+    const int side = get_tile_side(taps);
+    int32_t no_bias = 0;
     ptrdiff_t step = FILTERS * plane;
     for (int f = 0; f < FILTERS; f++, points += plane, partial_sums += plane)
         for (int at = 0; at < tiles; at += 4) {
             int32x4_t outputs[SIDE][SIDE];
-            outputs_of_tiles(points + at, step, &nothing, outputs, taps);
+            outputs_of_tiles(points + at, step, &no_bias, outputs, taps);
             for (int i = 0; i < side * side; i++) {
-                int32_t *stored = partial_sums + at + i * step;
+                int32_t *partial_sum = partial_sums + at + i * step;
                 int32x4_t addend = outputs[i / side][i % side];
-                vst1q_s32(stored, begins ? addend : vaddq_s32(vld1q_s32(stored), addend));
+                vst1q_s32(partial_sum, begins ? addend : vaddq_s32(vld1q_s32(partial_sum), addend));
             }
         }
 }
@@ -517,7 +518,7 @@ ALWAYS_INLINE void write_tiles(const winograd_result *r, const int32_t *points,
                                const int32_t *partial_sums, uint8_t *plane, int y, int x,
                                int columns, int taps)
 {
-    const int side = side_of(taps);
+    const int side = get_tile_side(taps);
     ptrdiff_t step = FILTERS * r->plane;
     int32x4_t outputs[SIDE][SIDE];
     outputs_of_tiles(points, step, r->bias, outputs, taps);
@@ -541,9 +542,9 @@ ALWAYS_INLINE void write_filter(const winograd_result *r, const int32_t *sums,
                                 int taps)
 {
     const micro_window *w = r->window;
-    const int side = side_of(taps);
+    const int side = get_tile_side(taps);
     for (int at = 0; at < tiles;) {
-        tile_run run = run_of(w, first, at, tiles, side);
+        tile_run run = find_run(w, first, at, tiles, side);
         int end = micro_min(run.x + run.count * side, w->out_width);
         for (int k = 0; k < run.count; k += 4) {
             int x = run.x + k * side;
@@ -560,37 +561,37 @@ ALWAYS_INLINE void write_filter(const winograd_result *r, const int32_t *sums,
  * computed at once. Weights: for each channel and tap, one per filter. */
 int32_t WINOGRAD(block)(const int16_t *pixels, const int8_t *weights, const int32_t *bias,
                         const float *factor, uint8_t *y, const int32_t *window, int first,
-                        int tiles, int pitch, int filters, int part, int low, int high)
+                        int tiles, int pitch, int filters, int pass_phases, int low, int high)
 {
     const micro_window *w = (const micro_window *)window;
     int32_t sums[SUMS], partial_sums[SIDE * SIDE * FILTERS * (TILES + 4)];
     int16_t transformed[CHANNELS * AREA * FILTERS];
-    int taps = taps_of(w), points = points_of(taps), plane = (tiles + 3) / 4 * 4 + 4;
-    int all = w->channels * phases_of(w, taps) * phases_of(w, taps);
-    for (int channel = 0; channel < all; channel += CHANNELS) {
-        int count = micro_min(CHANNELS, all - channel), begins = channel % part == 0;
+    int taps = count_taps(w), points = count_points(taps), plane = (tiles + 3) / 4 * 4 + 4;
+    int phases = w->channels * count_phases(w, taps) * count_phases(w, taps);
+    for (int channel = 0; channel < phases; channel += CHANNELS) {
+        int count = micro_min(CHANNELS, phases - channel), begins = channel % pass_phases == 0;
         if (channel && begins && taps == 2)
-            store_sums(sums, partial_sums, channel == part, plane, tiles, 2);
+            store_sums(sums, partial_sums, channel == pass_phases, plane, tiles, 2);
         else if (channel && begins && taps == 3)
-            store_sums(sums, partial_sums, channel == part, plane, tiles, 3);
+            store_sums(sums, partial_sums, channel == pass_phases, plane, tiles, 3);
         else if (channel && begins)
-            store_sums(sums, partial_sums, channel == part, plane, tiles, 4);
+            store_sums(sums, partial_sums, channel == pass_phases, plane, tiles, 4);
         transform_weights(w, weights, channel, count, transformed);
         const int16_t *from = pixels + (ptrdiff_t)channel * pitch;
         int32_t *to = sums;
         for (int i = 0; i < points; i++)
             for (int j = 0; j < points;
-                 j++, from += (ptrdiff_t)all * pitch, to += FILTERS * plane) {
+                 j++, from += (ptrdiff_t)phases * pitch, to += FILTERS * plane) {
                 int n = micro_min(j, WEIGHTS - 1) * WEIGHTS + micro_min(i, WEIGHTS - 1);
                 ADD_POINT(from, pitch, transformed + n * FILTERS, (count + 3) / 4 * 4, begins, to,
                           plane, tiles);
             }
     }
     for (int f = 0; f < filters; f++, y += (ptrdiff_t)w->out_height * w->out_width) {
-        winograd_result result = {w, bias + f, requantization_of(factor[f], low, high),
+        winograd_result result = {w, bias + f, make_requantization(factor[f], low, high),
                                   plane};
         const int32_t *channel_sums = sums + f * plane;
-        const int32_t *earlier_sums = all > part ? partial_sums + f * plane : NULL;
+        const int32_t *earlier_sums = phases > pass_phases ? partial_sums + f * plane : NULL;
         if (taps == 2)
             write_filter(&result, channel_sums, earlier_sums, y, first, tiles, 2);
         else if (taps == 3)

@@ -2,7 +2,7 @@
  * taps.
  *
  * A file defines before it includes this file: the type `vector` of LANES floats, which are
- * transformed in parallel; load, store and repeated; plus(a, b, c), which is a + b * c, and
+ * transformed in parallel; load, store and broadcast; plus(a, b, c), which is a + b * c, and
  * times(a, c), where c is a scalar. With r taps per side there are n = r + 3 points: 0, 1, -1, 2,
  * -2, for n = 7 also 1/2, and infinity; Lavin and Gray, arXiv 1509.09308. 3x3 taps with stride 2
  * have 9 per side: 0, 1, -1, 2 and infinity for the two taps of the first phase, and the products
@@ -20,7 +20,7 @@ enum {
     STRIDE2_WEIGHTS = 6, /* of them with separate weights: the second phase has one */
 };
 
-static inline int taps_of(const micro_window *w)
+static inline int count_taps(const micro_window *w)
 {
     return (w->kernel_width + w->stride_x - 1) / w->stride_x;
 }
@@ -51,7 +51,7 @@ static inline void points_of_pixels(const vector *d, vector *t, int points)
     }
 }
 
-static inline void points_of_dealt_pixels(const vector *d, vector *t)
+static inline void points_of_split_pixels(const vector *d, vector *t)
 {
     vector odd = d[6] - d[2], less = d[4] - d[2];
     t[0] = plus(d[0] - d[4], odd, .5f);
@@ -64,7 +64,7 @@ static inline void points_of_dealt_pixels(const vector *d, vector *t)
         t[5 + i] = d[2 * i + 1];
 }
 
-static inline void points_of_dealt_taps(const vector *g, vector *t)
+static inline void points_of_split_taps(const vector *g, vector *t)
 {
     t[0] = g[0];
     t[1] = g[0] + g[2];
@@ -113,7 +113,7 @@ ALWAYS_INLINE void transform_taps(const micro_window *w, const float *weights, i
         for (int j = 0; j < taps; j++) {
             int y = i * stride + u, x = j * stride + v;
             int is_inside = stride == 1 || (y < w->kernel_height && x < width);
-            g[j] = is_inside ? load(weights + (y * width + x) * FILTERS) : repeated(0);
+            g[j] = is_inside ? load(weights + (y * width + x) * FILTERS) : broadcast(0);
         }
         points_of_taps(g, between[i], points);
     }
@@ -131,18 +131,18 @@ ALWAYS_INLINE void transform_taps(const micro_window *w, const float *weights, i
 }
 
 /* Transform 3x3 taps with stride 2. */
-static inline void transform_dealt_taps(const float *weights, float *to, ptrdiff_t step)
+static inline void transform_split_taps(const float *weights, float *to, ptrdiff_t step)
 {
     vector between[3][STRIDE2_WEIGHTS];
     UNROLL
     for (int i = 0; i < 3; i++, weights += 3 * FILTERS) {
         vector g[] = {load(weights), load(weights + FILTERS), load(weights + 2 * FILTERS)};
-        points_of_dealt_taps(g, between[i]);
+        points_of_split_taps(g, between[i]);
     }
     UNROLL
     for (int j = 0; j < STRIDE2_WEIGHTS; j++) {
         vector g[] = {between[0][j], between[1][j], between[2][j]}, t[STRIDE2_WEIGHTS];
-        points_of_dealt_taps(g, t);
+        points_of_split_taps(g, t);
         UNROLL
         for (int i = 0; i < STRIDE2_WEIGHTS; i++)
             store(to + (i * STRIDE2_WEIGHTS + j) * step, t[i]);
@@ -154,7 +154,7 @@ static inline void transform_dealt_taps(const float *weights, float *to, ptrdiff
 static void transform_weights(const micro_window *w, const float *weights, int first, int count,
                               float *to, ptrdiff_t step)
 {
-    int stride = w->stride_x, phases = stride * stride, points = taps_of(w) + SIDE - 1;
+    int stride = w->stride_x, phases = stride * stride, points = count_taps(w) + SIDE - 1;
     int taps = w->kernel_height * w->kernel_width;
     for (int k = 0; k < count; k++, to += FILTERS)
         for (int f = 0; f < FILTERS; f += LANES) {

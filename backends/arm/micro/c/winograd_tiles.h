@@ -21,16 +21,16 @@ typedef struct {
     int y, x;      /* the position of the first tile's first output */
 } tile_run;
 
-static inline tile_run run_of(const micro_window *w, int first, int at, int tiles, int side)
+static inline tile_run find_run(const micro_window *w, int first, int at, int tiles, int side)
 {
     int across = (w->out_width + side - 1) / side, x = (first + at) % across;
     int count = micro_min(micro_min(tiles - at, across - x), RUN);
     return (tile_run){at, count, (first + at) / across * side, x * side};
 }
 
-static inline tile_run run_at(const micro_window *w, int first, int at, int tiles)
+static inline tile_run find_float_run(const micro_window *w, int first, int at, int tiles)
 {
-    return run_of(w, first, at, tiles, SIDE);
+    return find_run(w, first, at, tiles, SIDE);
 }
 
 #endif

@@ -11,9 +11,9 @@
 
 #define WINOGRAD(what) micro_winograd_x86_##what
 
-static inline vector times(vector a, float c) { return a * repeated(c); }
+static inline vector times(vector a, float c) { return a * broadcast(c); }
 
-static inline vector plus(vector a, vector b, float c) { return added(a, b, repeated(c)); }
+static inline vector plus(vector a, vector b, float c) { return add_product(a, b, broadcast(c)); }
 
 #include "winograd_points.h"
 
@@ -27,20 +27,20 @@ enum {
     TRANSFORMED = AREA * 33 * FILTERS,    /* floats of weights transformed at once */
 };
 
-static inline int phases_of(const micro_window *w)
+static inline int count_phases(const micro_window *w)
 {
     return w->channels * w->stride_x * w->stride_x;
 }
 
 /* Return the distance between the phases of two tiles. */
-static inline ptrdiff_t tile_size(const micro_window *w)
+static inline ptrdiff_t compute_tile_size(const micro_window *w)
 {
-    return (phases_of(w) + GROUP - 1) / GROUP * GROUP;
+    return (count_phases(w) + GROUP - 1) / GROUP * GROUP;
 }
 
 /* Return the distance between the floats of two points, for `lines` cache lines: an odd number of
  * lines, because distances of a power of two map to few cache sets. */
-static inline ptrdiff_t point_distance(ptrdiff_t lines) { return (lines | 1) * LINE; }
+static inline ptrdiff_t compute_point_distance(ptrdiff_t lines) { return (lines | 1) * LINE; }
 
 /* ---- input of tiles */
 
@@ -50,7 +50,7 @@ static inline void read_row(const micro_window *w, const float *map, int phase, 
 {
     int stride = w->stride_x, channel = phase / (stride * stride);
     int y = row * stride + phase / stride % stride - w->top;
-    if (phase >= phases_of(w) || y < 0 || y >= w->height) {
+    if (phase >= count_phases(w) || y < 0 || y >= w->height) {
         fill_zeros(to, columns);
         return;
     }
@@ -69,12 +69,12 @@ ALWAYS_INLINE void transform_run(const micro_window *w, const float *map, int ph
         for (int l = 0; l < LANES; l++)
             read_row(w, map, phase + l, run->y + i, run->x, columns, rows[l]);
         for (int x = 0; x < columns; x += 4) {
-            vector turned[4];
+            vector transposed[4];
             for (int k = 0; k < 4; k++)
-                turned[k] = load_fours(rows[k] + x, 4 * COLUMNS);
-            turn_fours(turned);
+                transposed[k] = load_fours(rows[k] + x, 4 * COLUMNS);
+            transpose_fours(transposed);
             for (int k = 0; k < 4; k++)
-                band[x + k][i] = turned[k];
+                band[x + k][i] = transposed[k];
         }
     }
     for (int x = 0; x < run->count * SIDE + points - SIDE; x++) {
@@ -84,7 +84,7 @@ ALWAYS_INLINE void transform_run(const micro_window *w, const float *map, int ph
         for (int i = 0; i < points; i++)
             band[x][i] = t[i];
     }
-    for (int k = 0; k < run->count; k++, to += tile_size(w))
+    for (int k = 0; k < run->count; k++, to += compute_tile_size(w))
         for (int i = 0; i < points; i++) {
             vector d[MAX_POINTS], t[MAX_POINTS];
             UNROLL
@@ -103,12 +103,12 @@ int32_t WINOGRAD(pixels)(const float *map, float *to, const int32_t *window, int
                          int group, int pitch)
 {
     const micro_window *w = (const micro_window *)window;
-    ptrdiff_t size = tile_size(w), step = point_distance(pitch * size / LINE);
+    ptrdiff_t size = compute_tile_size(w), step = compute_point_distance(pitch * size / LINE);
     for (int phase = group * GROUP; phase < (group + 1) * GROUP; phase += LANES)
         for (int at = 0; at < tiles;) {
-            tile_run run = run_at(w, first, at, tiles);
+            tile_run run = find_float_run(w, first, at, tiles);
             float *tile = to + at * size + phase;
-            if (taps_of(w) == 3)
+            if (count_taps(w) == 3)
                 transform_run(w, map, phase, &run, tile, step, 6);
             else
                 transform_run(w, map, phase, &run, tile, step, 7);
@@ -128,7 +128,7 @@ ALWAYS_INLINE void add_tiles(const float *pixels, ptrdiff_t size, const float *w
     for (int t = 0; t < tiles; t++)
         UNROLL
         for (int v = 0; v < WIDE; v++)
-            sums[t][v] = begins ? repeated(0) : load(to + t * FILTERS + v * LANES);
+            sums[t][v] = begins ? broadcast(0) : load(to + t * FILTERS + v * LANES);
     for (int k = 0; k < phases; k++, weights += FILTERS) {
         vector x[WIDE];
         UNROLL
@@ -136,10 +136,10 @@ ALWAYS_INLINE void add_tiles(const float *pixels, ptrdiff_t size, const float *w
             x[v] = load(weights + v * LANES);
         UNROLL
         for (int t = 0; t < tiles; t++) {
-            vector pixel = repeated(pixels[t * size + k]);
+            vector pixel = broadcast(pixels[t * size + k]);
             UNROLL
             for (int v = 0; v < WIDE; v++)
-                sums[t][v] = added(sums[t][v], x[v], pixel);
+                sums[t][v] = add_product(sums[t][v], x[v], pixel);
         }
     }
     UNROLL
@@ -195,8 +195,8 @@ ALWAYS_INLINE void write_tile(const winograd_result *r, const float *sums, ptrdi
         outputs_of_points(m, outputs, points);
         UNROLL
         for (int k = 0; k < SIDE; k++)
-            outputs[k] = bounded(outputs[k] + bias, r->bounds, r->flags);
-        turn_fours(outputs);
+            outputs[k] = apply_bounds(outputs[k] + bias, r->bounds, r->flags);
+        transpose_fours(outputs);
         if (columns == SIDE && f + LANES <= r->filters) {
             UNROLL
             for (int k = 0; k < SIDE; k++)
@@ -219,21 +219,22 @@ int32_t WINOGRAD(block)(const float *pixels, const float *weights, const float *
 {
     const micro_window *w = (const micro_window *)window;
     winograd_result result = {w, bias, bounds, flags, filters};
-    int points = taps_of(w) + SIDE - 1, area = points * points, all = phases_of(w);
-    int most = (TRANSFORMED / FILTERS / area - 1) | 1;
-    ptrdiff_t size = tile_size(w), pixels_step = point_distance(pitch * size / LINE);
-    ptrdiff_t step = point_distance(tiles);
+    int points = count_taps(w) + SIDE - 1, area = points * points, phases = count_phases(w);
+    int max_phases = (TRANSFORMED / FILTERS / area - 1) | 1;
+    ptrdiff_t size = compute_tile_size(w);
+    ptrdiff_t pixels_step = compute_point_distance(pitch * size / LINE);
+    ptrdiff_t step = compute_point_distance(tiles);
     float sums[SUMS], transformed[TRANSFORMED];
-    for (int phase = 0; phase < all; phase += most) {
-        int count = micro_min(most, all - phase);
-        transform_weights(w, weights, phase, count, transformed, point_distance(count));
+    for (int phase = 0; phase < phases; phase += max_phases) {
+        int count = micro_min(max_phases, phases - phase);
+        transform_weights(w, weights, phase, count, transformed, compute_point_distance(count));
         for (int p = 0; p < area; p++)
             add_point(pixels + p * pixels_step + phase, size,
-                      transformed + p * point_distance(count), count, phase == 0, sums + p * step,
-                      tiles);
+                      transformed + p * compute_point_distance(count), count, phase == 0,
+                      sums + p * step, tiles);
     }
     for (int at = 0; at < tiles;) {
-        tile_run run = run_at(w, first, at, tiles);
+        tile_run run = find_float_run(w, first, at, tiles);
         for (int k = 0; k < run.count; k++)
             for (int f = 0; f < filters; f += LANES) {
                 const float *from = sums + (at + k) * FILTERS;

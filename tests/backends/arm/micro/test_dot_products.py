@@ -1,4 +1,4 @@
-"""Which instructions a whole program has: dot products of bytes where the core has them alone."""
+"""Instructions of complete programs: dot products of bytes only on cores that have them."""
 
 import struct
 
@@ -14,11 +14,11 @@ from tcc.testing.op_cases import sample_weights
 
 EXECUTABLE = 1
 DOTS = ((0x9F20FC00, 0x0E009400), (0x9F00F400, 0x0F00E000))
-"""Mask and bits of SDOT and UDOT, of vectors and by lane: Arm's manual of Armv8-A, C7.2."""
+"""Mask and bits of SDOT and UDOT, of vectors and by lane: Armv8-A manual of Arm, C7.2."""
 
 
 def count_dot_products(elf: bytes) -> int:
-    """Return how many such instructions a 64-bit ELF file's executable parts hold."""
+    """Return the number of dot product instructions in a 64-bit ELF file."""
     (table_offset,) = struct.unpack_from("<Q", elf, 32)
     size, count = struct.unpack_from("<HH", elf, 54)
     total = 0

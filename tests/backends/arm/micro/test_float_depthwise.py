@@ -1,4 +1,4 @@
-"""The micro-kernel of depthwise convolutions of floats, under qemu, at the ends of pages."""
+"""The float depthwise micro-kernel under qemu, with arguments at page ends."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ CONVOLUTIONS = {
 def kernels(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> FloatKernels:
-    """The kernel for maps of any size, by several threads."""
+    """The kernel for maps of any size, on several threads."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loops, "PARALLEL", 1)
         folder = tmp_path_factory.mktemp("planes")
@@ -60,7 +60,7 @@ def kernels(
 
 
 def list_depthwise_kernels(plan: Program) -> list[MicroFloatDepthwise]:
-    """Return the kernels of this kind."""
+    """Return the depthwise kernels of a plan."""
     return [kernel for kernel in plan.kernels if isinstance(kernel, MicroFloatDepthwise)]
 
 

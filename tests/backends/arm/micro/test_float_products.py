@@ -1,4 +1,4 @@
-"""The micro-kernels of floats and the loops around them, under qemu, at the ends of pages."""
+"""The float micro-kernels and their loops under qemu, with arguments at page ends."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,14 +31,14 @@ CONVOLUTIONS = {
     "all that can be fused": make_model_with_consumers(Conv(8, (3, 3), padding=1), (4, 9, 11)),
 }
 SMALL = {"MAX_PANEL_FLOATS": 1200, "L1_FLOATS": 300, "L2_FLOATS": 600, "STREAMED_TILES": 2}
-"""Limits under which taps, tiles and filters are all cut into parts."""
+"""Limits that split taps, tiles and filters."""
 
 
 @pytest.fixture(scope="module", params=BOTH, ids=lambda machine: machine.target.name)
 def products(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> FloatKernels:
-    """The kernel wherever it can be: where another would save cycles, too."""
+    """The kernel wherever possible, even where another would save cycles."""
     folder = tmp_path_factory.mktemp("products")
     return float_kernels.compile_kernels(
         CONVOLUTIONS, folder, force_kernels(request.param, "float_matrix")
@@ -47,7 +47,7 @@ def products(
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FloatKernels]:
-    """The same where every loop is cut into parts."""
+    """The same with every loop split."""
     with pytest.MonkeyPatch.context() as patch:
         for name, limit in SMALL.items():
             patch.setattr(micro_float, name, limit)
@@ -97,7 +97,7 @@ def test_nan_is_propagated(products: FloatKernels, name: str) -> None:
 
 
 def test_stack_memory_is_bounded() -> None:
-    """However many taps, filters and pixels there are."""
+    """For any number of taps, filters and pixels."""
     for channels, filters, size in ((2048, 2048, 7), (512, 512, 28), (3, 64, 224), (1, 9, 300)):
         add = NetBuilder(channels, size, size)
         add("op", Conv(filters, (5, 5), padding=2))

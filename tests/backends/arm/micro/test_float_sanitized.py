@@ -1,4 +1,4 @@
-"""The C of this machine's kernels of floats under sanitizers."""
+"""The C code of this machine's float kernels under sanitizers."""
 
 import shutil
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Each micro-kernel on each core that has it, against the reference's arithmetic, to the bit.
+"""Each micro-kernel on each core that has it, bit-exact against the reference arithmetic.
 
-Every array ends, or begins, at a page that must not be touched.
+Every array ends or starts at a page that must not be accessed.
 """
 
 import shutil
@@ -38,7 +38,7 @@ UNDEFINED = ("-fsanitize=alignment,bounds,shift,signed-integer-overflow", "-fsan
 
 @dataclass(frozen=True)
 class Out:
-    """An array that a function writes to."""
+    """An array that a function writes."""
 
     array: Array
 
@@ -56,7 +56,7 @@ class Core:
         return [symbol for kernel in self.kernels for symbol in kernel.symbols]
 
     def run(self, calls: "Sequence[tuple[str, Sequence[int | Array | Out]]]") -> Iterator[Array]:
-        """Yield what each call wrote."""
+        """Yield the arrays that each call wrote."""
         sent, output_arrays = [], []
         for call_index, (symbol, arguments) in enumerate(calls):
             sent.append(_pack_int32(self.symbols.index(symbol), call_index % 2, len(arguments)))
@@ -82,7 +82,7 @@ def _pack_int32(*numbers: int) -> bytes:
 
 
 def _build_core(machine: Machine, folder: Path, kernels: tuple[MicroKernel, ...]) -> Core:
-    """Return the program that calls some kernels, on a machine."""
+    """Return the program that calls some kernels on a machine."""
     kernels = tuple(k for k in kernels if isinstance(k, Depthwise | Matrix | Vector))
     micro_objects.write_sources(folder)
     core = Core(machine.target.name, kernels, (str(folder / "call"),))
@@ -96,10 +96,10 @@ def _build_core(machine: Machine, folder: Path, kernels: tuple[MicroKernel, ...]
         f"-mcpu={machine.cpu}",
         *micro_objects.MICRO_KERNEL_OPTIONS,
     )
-    if machine.native:  # undefined behaviour ends the program
+    if machine.native:  # undefined behavior ends the program
         options = (*(o for o in options if o != "-fno-sanitize=all"), *UNDEFINED)
     source_names = ("call", *(kernel.name for kernel in kernels))
-    silent = "-Wno-cast-function-type-mismatch"  # call.c means it
+    silent = "-Wno-cast-function-type-mismatch"  # intended in call.c
     for source_name in source_names:
         zig.run(
             folder,
@@ -139,19 +139,19 @@ def core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 MAX_TEXT_BYTES = 200 << 10
-"""Bytes of instructions that all micro-kernels of a core may have together."""
+"""Maximum bytes of instructions of all micro-kernels of a core together."""
 
 
 def test_kernels_are_small(core: Core) -> None:
     folder = Path(core.program[-1]).parent
     objects = [folder / f"{kernel.name}.o" for kernel in core.kernels]
-    # More than their instructions: symbols and relocations are in them too.
+    # Includes symbols and relocations.
     assert sum(file.stat().st_size for file in objects) < MAX_TEXT_BYTES
 
 
 @dataclass(frozen=True)
 class Case:
-    """A convolution with its numbers; levels of x are all extremes where `extreme` says so."""
+    """A convolution with its numbers. With `extreme`, all values of x are extremes."""
 
     window: MicroWindow
     filters: int
@@ -188,7 +188,7 @@ class Case:
 
     @property
     def factor(self) -> Array:
-        """Factors that saturate, or leave nothing, or make ties, among ordinary ones."""
+        """Return factors that saturate, vanish or make ties, among ordinary ones."""
         rng = np.random.default_rng(self.seed + 3)
         spread = 40 / np.sqrt(self.window.taps) / 127 / 60
         usual = (rng.uniform(0.5, 2, self.filters) * spread).astype(np.float32)
@@ -373,7 +373,7 @@ def _check_matrix(core: Core, kernel: Matrix, case: Case) -> None:
 
 
 def _run_deal(core: Core, kernel: ChannelMatrix, case: Case) -> Array:
-    """Return a map's interleaved channels: a four of them is written where those before it are."""
+    """Return the interleaved channels of a map, four channels after four."""
     w = case.window
     group_count, interleaved = (
         w.channels // 4,
@@ -428,7 +428,7 @@ def test_depthwise_planes_are_bit_exact(core: Core, case: Case, seed: int) -> No
 
 
 def test_ties_and_extremes_are_rounded_like_the_reference(core: Core) -> None:
-    """The bias alone is the sum: 40,000 of them for each of some factors."""
+    """The bias is the sum: 40,000 sums for each of some factors."""
     kernel = next(k for k in core.kernels if isinstance(k, Matrix))
     rng = np.random.default_rng(0)
     edges = [np.arange(-600, 600), -(1 << 31) + np.arange(8), (1 << 31) - 1 - np.arange(8)]

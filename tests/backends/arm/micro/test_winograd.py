@@ -1,4 +1,4 @@
-"""Winograd's micro-kernel and the loops around it, under qemu, at the ends of pages."""
+"""The Winograd micro-kernel and its loops under qemu, with arguments at page ends."""
 
 from dataclasses import replace
 from itertools import product
@@ -42,13 +42,13 @@ CONVOLUTIONS = {
     "all that can be fused": make_model_with_consumers(Conv(8, (3, 3), padding=1), (4, 9, 11)),
 }
 FEW = 4000
-"""Floats of tiles' points with which most bands have few tiles."""
+"""Floats of tile points that give most bands few tiles."""
 
 
 def compile_winograd(folder: Path, machine: Machine) -> FloatKernels:
-    """Return the kernel wherever it can be, in bands of few tiles, by several threads."""
+    """Return Winograd kernels wherever possible, in bands of few tiles on several threads."""
     models = {name: model for name, model in CONVOLUTIONS.items() if "strides" not in name}
-    if machine.target.name != HOST.target.name:  # whose method has no points for 3x3 of stride 2
+    if machine.target.name != HOST.target.name:  # no Winograd points exist for 3x3 with stride 2
         models = CONVOLUTIONS
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Winograd, "cache_points", FEW)
@@ -61,12 +61,12 @@ def compile_winograd(folder: Path, machine: Machine) -> FloatKernels:
 def kernels(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> FloatKernels:
-    """The kernels of a processor of ARM."""
+    """The kernels of an ARM processor."""
     return compile_winograd(tmp_path_factory.mktemp("tiles"), request.param)
 
 
 def list_winograd_kernels(plan: Program) -> list[MicroWinograd]:
-    """Return the kernels of this kind."""
+    """Return the Winograd kernels of a plan."""
     return [kernel for kernel in plan.kernels if isinstance(kernel, MicroWinograd)]
 
 
@@ -96,7 +96,7 @@ def test_nan_reaches_only_its_tiles(kernels: FloatKernels) -> None:
 
 
 def uses_winograd(op: Conv, shape: tuple[int, int, int], machine: Machine = A7) -> bool:
-    """Return whether a convolution is computed so."""
+    """Return whether a convolution uses Winograd."""
     add = NetBuilder(*shape)
     add("op", op)
     graph = add.build(Output("y", "op"))
@@ -143,7 +143,7 @@ def test_winograd_can_be_disabled_on_cores_that_have_it(machine: Machine) -> Non
 
 
 def test_kernel_memory_is_bounded() -> None:
-    """However many channels, filters and pixels there are."""
+    """For any number of channels, filters and pixels."""
     sizes = ((2048, 64, 9), (512, 512, 28), (3, 64, 600), (64, 64, 224))
     for machine, (channels, filters, size) in product((A7, HOST), sizes):
         add = NetBuilder(channels, size, size)
@@ -164,7 +164,7 @@ def test_host_kernels_are_close_to_the_reference(name: str, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_bands_with_the_most_tiles_are_correct(tmp_path: Path) -> None:
-    """As many as a call takes: their sums fill its memory."""
+    """The maximum of a call: their sums fill its memory."""
     models = {
         "3x3": make_conv_model(Conv(17, (3, 3), padding=1), (35, 32, 128), Relu()),
         "7x7": make_conv_model(Conv(16, (7, 7), (2, 2), 3), (3, 32, 88), Relu6()),

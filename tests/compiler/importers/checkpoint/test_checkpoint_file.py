@@ -1,4 +1,4 @@
-"""Checkpoint files that are damaged, hostile or of another kind."""
+"""Damaged, hostile and unrelated files in place of checkpoints."""
 
 import pickle
 import subprocess
@@ -33,7 +33,7 @@ def test_pytorch_is_not_needed(tmp_path: Path) -> None:
 
 
 class Runs:
-    """An object whose loading would create a file."""
+    """An object that would create a file when loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,7 +43,7 @@ class Runs:
 
 
 def write_damaged_files(folder: Path) -> dict[str, Path]:
-    """Return files that are no checkpoint, by what they are."""
+    """Return files that are no checkpoint, with a description."""
     content = save_state(folder, make_state(make_twin_graph())).read_bytes()
     flipped = bytearray(content)
     flipped[content.index(sample_weights(make_twin_graph())["a.weight"].tobytes()) + 3] ^= 4
@@ -88,7 +88,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
 
 @cache
 def encode_checkpoint(old: bool) -> bytes:
-    """A checkpoint's bytes, always the same ones: the old format has addresses in it."""
+    """Return the bytes of a checkpoint, always the same: the old format contains addresses."""
     file = BytesIO()
     torch.save(make_state(make_twin_graph()), file, _use_new_zipfile_serialization=not old)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Foreign checkpoints: what finds its place, and what is refused."""
+"""Imported checkpoints: matched layers and refused files."""
 
 import json
 import warnings
@@ -109,8 +109,8 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("clone", [False, True])
-@pytest.mark.parametrize("place", ["first", "last"])
-def test_a_module_registered_twice_counts_once(tmp_path: Path, clone: bool, place: str) -> None:
+@pytest.mark.parametrize("position", ["first", "last"])
+def test_a_module_registered_twice_counts_once(tmp_path: Path, clone: bool, position: str) -> None:
     graph = make_twin_graph()
     state = make_state(graph)
     copies = {
@@ -118,7 +118,7 @@ def test_a_module_registered_twice_counts_once(tmp_path: Path, clone: bool, plac
         for k, v in state.items()
         if k.startswith(("net.0.", "net.1."))
     }
-    both = {**copies, **state} if place == "first" else {**state, **copies}
+    both = {**copies, **state} if position == "first" else {**state, **copies}
     imported = import_checkpoint(save_state(tmp_path, both), graph)
     assert_complete(imported, graph)
     assert count_methods(imported) == {"order": len(graph.params), "duplicate": 6, "ignored": 4}
@@ -146,7 +146,7 @@ def test_copies_with_an_ambiguous_order_are_refused(tmp_path: Path) -> None:
         k.replace("net.", "again."): v for k, v in state.items() if k.startswith("net.1.")
     }
     text = catch_refusal(save_state(tmp_path, {**state, **copied_tensors}), graph)
-    # net.0 net.1 net.2 net.3 again.0 again.1 may run as 0 1 2 3 or as 2 3 0 1.
+    # net.0 net.1 net.2 net.3 again.0 again.1 may run in the order 0 1 2 3 or 2 3 0 1.
     assert text == (
         "error[E0512]: 4 layers match several modules of the checkpoint\n"
         "  --> net.pth\n"
@@ -265,7 +265,7 @@ def test_sorted_names_without_numbers_are_not_trusted(tmp_path: Path) -> None:
         " the rest"
     )
     assert catch_refusal(path, graph) == expected
-    # The same when somebody put what was sorted back into a PyTorch file.
+    # The same after saving the sorted state as a PyTorch file.
     state = make_state(graph, names)
     assert (
         catch_refusal(save_state(tmp_path, {k: state[k] for k in sorted(state)}), graph) == expected

@@ -1,7 +1,7 @@
-"""torchvision's and timm's own networks: their state dicts, as they are, give our specs their logits.
+"""Unchanged state dicts of torchvision and timm give our specs the original logits.
 
-All networks of the zoo are here that one of the two has unmodified, but for vgg16_bn_gap, whose head
-neither has. timm has no googlenet, squeezenet and shufflenet.
+Covers all zoo networks that one of the two has unmodified, except vgg16_bn_gap: neither has its
+head. timm has no googlenet, squeezenet and shufflenet.
 """
 
 import importlib
@@ -29,7 +29,7 @@ CLASSES = 5
 
 @dataclass(frozen=True)
 class Pair:
-    """A network of theirs, and the spec and settings that it is."""
+    """A network of torchvision or timm, and the matching spec with settings."""
 
     program: str
     source_network: str
@@ -83,10 +83,10 @@ def list_params(pairs: list[Pair]) -> list[object]:
 
 
 def import_program(name: str) -> ModuleType:
-    """Import torchvision's models, or timm.
+    """Import the models of torchvision, or timm.
 
-    The registry's torchvision is built for GPUs; without one its own operators, which none of these
-    networks has, do not load, and it gives up on describing them.
+    The torchvision wheel in the registry is built for GPUs. Without one, its custom operators do
+    not load, and registering their metadata fails. None of these networks uses them.
     """
     described = "torchvision._meta_registrations"
     sys.modules.setdefault(described, ModuleType(described))
@@ -94,7 +94,7 @@ def import_program(name: str) -> ModuleType:
 
 
 def randomize_statistics(network: torch.nn.Module) -> torch.nn.Module:
-    """Give batch norms statistics as if trained, so that no two channels are alike."""
+    """Give batch norms distinct statistics, as after training."""
     numbers = torch.Generator().manual_seed(5)
     for part in network.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
@@ -129,7 +129,7 @@ def load_graph(pair: Pair) -> Graph:
 def compute_logits(network: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
         outputs = network(images)
-    if isinstance(outputs, tuple):  # an auxiliary head's beside
+    if isinstance(outputs, tuple):  # plus those of an auxiliary head
         outputs = outputs[0]
     return (outputs["logits"] if isinstance(outputs, dict) else outputs).numpy()
 
@@ -137,13 +137,13 @@ def compute_logits(network: torch.nn.Module, images: torch.Tensor) -> np.ndarray
 def assert_same(
     imported: ImportedWeights, pair: Pair, graph: Graph, network: torch.nn.Module
 ) -> None:
-    # our vgg11's first linear layer and timm's auxiliary head fit one size alone
+    # the first linear layer of our vgg11 and the auxiliary head of timm fit only one size
     run = graph if graph.name == "vgg11" or pair.auxiliary else shrink_network(graph)
     images = torch.rand((1, *run.inputs[0].type.shape), generator=torch.Generator().manual_seed(1))
     expected = compute_logits(network, images * 2 - 1)
     weights = {name: imported.weights[name] for name in run.params}
     actual = compute_logits(create_module(run, weights).eval(), images * 2 - 1)
-    assert np.ptp(expected) > 1e-3  # an answer, and not the biases of the last layer
+    assert np.ptp(expected) > 1e-3  # a real output, not only the biases of the last layer
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     matched_by_name = {row.name for row in imported.rows if row.how == "names"}
     assert matched_by_name == set(
@@ -159,7 +159,7 @@ def test_torchvision_and_timm_state_dicts_import_unchanged(tmp_path: Path, pair:
     imported = import_checkpoint(tmp_path / "net.pth", graph)
     assert_same(imported, pair, graph, network)
     if pair.slow:
-        return  # the other kind of file is read before any name is
+        return  # the other file format is read before any name
     save_file(state, tmp_path / "net.safetensors")
     reimported = import_checkpoint(tmp_path / "net.safetensors", graph)
     assert imported.weights.keys() == reimported.weights.keys()

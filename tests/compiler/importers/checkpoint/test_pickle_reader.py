@@ -1,4 +1,4 @@
-"""What PyTorch saves is read without PyTorch, and nothing in it is run, hashed or unfolded."""
+"""Files of PyTorch are read without PyTorch. Nothing in them is run, hashed or expanded."""
 
 import argparse
 import os
@@ -28,7 +28,7 @@ from tcc.testing.op_cases import sample_weights
 
 
 def write_packed(folder: Path, pickled: bytes, **storages: bytes) -> Path:
-    """Return a zip checkpoint of that pickle, with the storages of a real one beside it."""
+    """Return a zip checkpoint with that pickle and the storages of a real one."""
     source_path = save_state(folder, make_state(make_twin_graph()))
     path = folder / "packed.pth"
     with zipfile.ZipFile(source_path) as source, zipfile.ZipFile(path, "w") as target:
@@ -46,14 +46,14 @@ def encode_text(string: str) -> bytes:
 
 
 def encode_doubled(times: int) -> bytes:
-    """Return instructions of a tuple that holds a tuple twice, that many times over."""
+    """Return pickle code of a tuple that contains a tuple twice, nested that many times."""
     return b")" + b"q\x00h\x00\x86" * times
 
 
 def encode_tensor(
     offset: bytes = b"K\x00", shape: bytes = b"K\x04\x85", stride: bytes = b"K\x01\x85"
 ):
-    """Return instructions of a tensor in storage 1, whose offset, shape and stride are given."""
+    """Return pickle code of a tensor in storage 1 with an offset, shape and stride."""
     storage = (
         b"("
         + encode_text("storage")
@@ -134,7 +134,7 @@ HOSTILE = {
 def test_hostile_pickles_are_refused_at_once(tmp_path: Path, name: str) -> None:
     pickled, expected = HOSTILE[name]
     path = write_packed(tmp_path, pickled)
-    refusal = catch_refusal(path, make_twin_graph())  # at once: 2^28 of anything would take minutes
+    refusal = catch_refusal(path, make_twin_graph())  # at once: 2^28 objects would take minutes
     assert refusal.startswith("error[E0510]")
     assert expected in refusal
 
@@ -169,7 +169,7 @@ def test_pickles_that_run_code_are_refused_and_not_run(
 
 
 class Settings:
-    """Settings of a training, of a class that nobody else has."""
+    """Training settings in a class that no other program has."""
 
     def __init__(self) -> None:
         self.rate = torch.tensor(0.1)
@@ -223,7 +223,7 @@ def test_torchscript_and_pickled_modules_are_read(tmp_path: Path) -> None:
     torch.save({"model": network, "epoch": 1}, tmp_path / "whole.pt")
     imported = import_checkpoint(tmp_path / "whole.pt", graph)
     assert_complete(imported, graph)
-    assert [row.source for row in imported.rows] == names  # the grid is not saved by PyTorch either
+    assert [row.source for row in imported.rows] == names  # PyTorch does not save the grid either
     del network.grid
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -252,10 +252,10 @@ def tag_parameter(value: torch.Tensor) -> torch.nn.Parameter:
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("how", VIEWS)
-def test_tensors_of_every_layout_are_read(tmp_path: Path, how: str, old: bool) -> None:
+@pytest.mark.parametrize("layout", VIEWS)
+def test_tensors_of_every_layout_are_read(tmp_path: Path, layout: str, old: bool) -> None:
     graph = make_twin_graph()
-    state = VIEWS[how](make_state(graph))
+    state = VIEWS[layout](make_state(graph))
     path = save_state(tmp_path, state, _use_new_zipfile_serialization=not old)
     imported = import_checkpoint(path, graph)
     floats = [v for k, v in state.items() if not k.endswith("num_batches_tracked")]
@@ -309,7 +309,7 @@ def test_pipes_are_refused_without_waiting(tmp_path: Path) -> None:
 
 
 def test_shapes_are_compared_before_a_tensor_is_read(tmp_path: Path) -> None:
-    # The old format has its sizes before the bytes: a tebibyte that takes no disk.
+    # The old format stores sizes before the bytes: a sparse tebibyte.
     path = save_state(
         tmp_path, {"w.weight": torch.ones(41, 7)}, _use_new_zipfile_serialization=False
     )
@@ -330,7 +330,7 @@ def test_a_tensor_in_a_much_larger_storage_is_refused(tmp_path: Path) -> None:
     path = save_state(tmp_path, state, _use_new_zipfile_serialization=False)
     data = path.read_bytes()
     size, large = (287).to_bytes(8, "little"), (1 << 38).to_bytes(8, "little")
-    at = data.rindex(size)  # its bytes, and those of the tensors after it, come last
+    at = data.rindex(size)  # its bytes and those of later tensors come last
     path.write_bytes(data[:at] + large)
     os.truncate(path, at + 8 + (1 << 40))
     assert catch_refusal(path, make_twin_graph()).startswith("error[E0510]")

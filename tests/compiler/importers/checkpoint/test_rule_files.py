@@ -1,4 +1,4 @@
-"""Rule files: what they settle, and what is wrong with them."""
+"""Rule files: the ambiguities they resolve, and errors in them."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def write_rule_file(folder: Path, text: str) -> Path:
 
 
 def build_residual() -> Graph:
-    """A residual block whose shortcut runs first, while PyTorch registers it last."""
+    """Return a residual block whose shortcut runs first but is registered last in PyTorch."""
     add = NetBuilder(4, 6, 6, name="residual")
     add("short", Conv(4, (1, 1), bias=False), "image")
     short = add("short_bn", BatchNorm())
@@ -117,7 +117,7 @@ BAD_RULES = {
     "rules:\n  - {from: net.0, to: aa}\n": "E0514 2 no layer is called `aa`",
     "rules:\n  - {from: net.0, to: b}\n": "E0514 2 the shapes of net.0 and b differ",
     "rules:\n  - {from: 'net.*', to: b}\n": "E0514 2 the shapes of net.0 and b differ",
-    "rules:\n  - {from: net.2, to: c}\n  - {from: net.4, to: c}\n": "E0514 3 two modules with different values become c",
+    "rules:\n  - {from: net.2, to: c}\n  - {from: net.4, to: c}\n": "E0514 3 two modules with different values are mapped to c",
     "rules:\n  - {from: net.0, to: 'a{1}'}\n": "E0513 2 {1} has no matching star in the pattern",
     "rules:\n  - {from: '*.0', to: 'a{1+1}'}\n": "E0513 2 {1+1} needs a star that matches a number",
     "rules:\n  - {from: 'n*t*.0', to: a}\n": (

@@ -1,4 +1,4 @@
-"""What training programs save around and beside the weights, and names that lost their order."""
+"""Additional content of training checkpoints, and names in another order."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ from tcc.testing.nets import NetBuilder
 
 
 def average_weights(state: Mapping[str, torch.Tensor]) -> State:
-    """Return weights as the average over a training would be: near, and not the same."""
+    """Return weights as averaged over a training: close, but not equal."""
     return State({k: v + 0.125 if v.is_floating_point() else v for k, v in state.items()})
 
 
@@ -77,7 +77,7 @@ WRAPPERS: dict[str, Callable[[State], object]] = {
     "one dict of an unknown name": lambda s: {"my_weights": s, "epoch": 3},
     "the same twice": lambda s: {"state_dict": s, "model": s},
     "no counters": lambda s: {k: v for k, v in s.items() if "num_batches" not in k},
-    "beside an optimizer": lambda s: {
+    "next to an optimizer": lambda s: {
         "model": s,
         "optimizer": {"exp_avg": add_prefix("model.", s), "state": {0: {"exp_avg": torch.ones(3)}}},
     },
@@ -85,10 +85,10 @@ WRAPPERS: dict[str, Callable[[State], object]] = {
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("what", WRAPPERS)
-def test_wrappers_of_training_programs_are_removed(tmp_path: Path, what: str, old: bool) -> None:
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_wrappers_of_training_programs_are_removed(tmp_path: Path, wrapper: str, old: bool) -> None:
     graph = make_twin_graph()
-    state = WRAPPERS[what](make_state(graph))
+    state = WRAPPERS[wrapper](make_state(graph))
     path = save_state(tmp_path, state, _use_new_zipfile_serialization=not old)
     assert_complete(import_checkpoint(path, graph), graph)
 
@@ -150,12 +150,12 @@ def test_several_entries_need_a_choice_by_the_user(tmp_path: Path) -> None:
 
 
 def build_resnet() -> Graph:
-    """A ResNet too small to be anyone's, of torchvision's structure."""
+    """Return a very small ResNet with the structure of torchvision."""
     return load(shipped.list_specs()["resnet18"], {"classes": "3"}).graph
 
 
 def map_torchvision_names(graph: Graph) -> dict[str, str]:
-    """Return torchvision's name of each layer of ResNet18."""
+    """Return the torchvision name of each layer of ResNet18."""
     order = ["conv1", "bn1"]
     for stage in range(1, 5):
         for number in range(2):

@@ -1,4 +1,4 @@
-"""ONNX files for tests, written as ONNX's own text, and their import without child processes."""
+"""ONNX files written in ONNX text format, and their import without child processes."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ HERE = ModelRunner(check_and_simplify, run_feeds)
 
 @pytest.fixture
 def imported() -> Callable[..., ImportedModel]:
-    """Import a file."""
+    """Imports a file."""
 
     def run(path: Path, **options: object) -> ImportedModel:
         return import_onnx(path, ImportOptions(**options), HERE)
@@ -33,10 +33,10 @@ def imported() -> Callable[..., ImportedModel]:
 
 
 @pytest.fixture
-def written(tmp_path) -> Callable[..., Path]:
-    """Write a model, whose nodes are given as ONNX's text, to a file.
+def write_model(tmp_path) -> Callable[..., Path]:
+    """Writes a model to a file. Its nodes are in ONNX text format.
 
-    Its input is `x`, of a shape without the batch axis; its outputs are `y` or what is named.
+    Its input is `x`, of a shape without the batch axis. Its outputs are `y` or the named ones.
     """
 
     def run(
@@ -44,7 +44,7 @@ def written(tmp_path) -> Callable[..., Path]:
         weights: Weights | None = None,
         shape: tuple[int, ...] = (4, 6, 6),
         opset: int = 17,
-        outputs: Mapping[str, int] | None = None,  # by name, with their number of axes
+        outputs: Mapping[str, int] | None = None,  # number of axes by name
     ) -> Path:
         dims = ",".join(map(str, ("N", *shape)))
         declared_outputs = ", ".join(
@@ -65,11 +65,11 @@ def written(tmp_path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def steps(imported, written) -> Callable[..., list[str]]:
-    """The steps of the spec of a model given as in `written`, and that it computes the same."""
+def steps(imported, write_model) -> Callable[..., list[str]]:
+    """Returns the steps of the spec of a model, given as for `write_model`. Checks the outputs."""
 
     def run(*model: object, tolerance: float = 1e-6, **options: object) -> list[str]:
-        imported_model = imported(written(*model, **options))
+        imported_model = imported(write_model(*model, **options))
         assert imported_model.difference is not None
         assert imported_model.difference <= tolerance
         graph = imported_model.text.partition("graph:\n")[2].partition("\n\noutput:")[0]

@@ -1,4 +1,4 @@
-"""What torch exports of networks imports, with both of its exporters."""
+"""Networks exported by both exporters of torch are imported."""
 
 import contextlib
 import io
@@ -43,12 +43,12 @@ NETWORKS = [
     pytest.param(Vgg16Gap, "vgg16_bn_gap", id="vgg16_bn_gap", marks=slow),
 ]
 REPEATED = {"densenet121", "inception_v3", "resnet18", "squeezenet", "vgg16_bn_gap"}
-"""Networks of operators that others have too: dynamo takes ten seconds and more for each."""
+"""Networks whose operators others have too: dynamo takes more than ten seconds for each."""
 
 
 @pytest.fixture
 def exported(tmp_path):
-    """Write a network as ONNX with one of the exporters, its batch axis open."""
+    """Writes a network as ONNX with one of the exporters, with a dynamic batch axis."""
 
     def run(network, shape, *, dynamo):
         _randomize_statistics(network)
@@ -80,7 +80,7 @@ def _silence_logging():
 
 
 def _randomize_statistics(network):
-    """Give a network statistics as after training."""
+    """Give a network batch norm statistics as after training."""
     torch.manual_seed(0)
     for layer in network.eval().modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -93,7 +93,7 @@ def _randomize_statistics(network):
 def assert_imports(network, spec, exported, imported, *, dynamo):
     shape = shrink_network(load(shipped.list_specs()[spec]).graph).inputs[0].type.shape
     model = imported(exported(network, shape, dynamo=dynamo))
-    assert set(model.notes) <= {STILL}  # weights drawn at random leave little of an input
+    assert set(model.notes) <= {STILL}  # random weights reduce the signal
     assert model.difference < 1e-5
 
 
@@ -111,7 +111,7 @@ def test_dynamo_exports_are_imported(make, spec, exported, imported):
 
 
 class Gate(nn.Module):
-    """Squeeze and excite with linear layers, as the paper's authors wrote it."""
+    """Squeeze and excite with linear layers, as in the paper's code."""
 
     def __init__(self, channels):
         super().__init__()
@@ -126,7 +126,7 @@ class Gate(nn.Module):
 
 
 class Shuffle(nn.Module):
-    """A shuffle unit, spelt with view and transpose."""
+    """A shuffle unit written with view and transpose."""
 
     def __init__(self, channels):
         super().__init__()
@@ -157,7 +157,7 @@ class Pixelwise(nn.Module):
 
 
 class Mixed(nn.Module):
-    """What the reference networks lack."""
+    """Ops that the reference networks lack."""
 
     def __init__(self):
         super().__init__()
@@ -218,7 +218,7 @@ MIXED = """\
 
 
 def strip_names(text):
-    """The steps of a spec without what they are called."""
+    """Return the steps of a spec without their names."""
     graph = text.partition("graph:\n")[2].partition("\noutput:")[0]
     graph = re.sub(r"\{(.*), id: \w+\}$|\n +id: \w+$", r"\1", graph, flags=re.MULTILINE)
     return re.sub(r"scale_shift: \{\}", "scale_shift", textwrap.dedent(graph))

@@ -1,4 +1,4 @@
-"""Every op case comes back from ONNX as it was."""
+"""Every op case round-trips through ONNX."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ OPSETS = {f"opset {opset}": opset for opset in (11, 17, MAX_OPSET)}
 
 
 def convert_to_image_model(case: Case) -> Model:
-    """The case's model with an image as input, which a vector is made of, and tanh at its end."""
+    """Return the model of a case with an image input and a final tanh. Vectors come from the image."""
     model = build_op_model(case) if len(case.shapes[0]) == 1 else build_one_input_model(case)
     graph = model.graph
     sources = [replace(s, type=TensorType((*s.type.shape, 1, 1)[:3])) for s in graph.inputs]

@@ -1,4 +1,4 @@
-"""Each operator and spelling of it: the steps it becomes, which compute what the file does."""
+"""Each operator and each form of it: its imported steps compute what the file computes."""
 
 import numpy as np
 import pytest
@@ -171,7 +171,7 @@ def test_activation_functions_are_imported(steps, text, step):
     numbers = {"quarter": 0.25, "zero": 0, "one": 1, "two": 2, "three": 3, "six": 6, "half": 0.5}
     numbers |= {"huge": 3.4028235e38, "sixth": 1 / 6, "sqrt2": np.sqrt(2), "isqrt2": np.sqrt(0.5)}
     weights = {name: np.float32(value).reshape(()) for name, value in numbers.items()}
-    relu = " z = Relu (y)" if step == "identity" else ""  # what does nothing is no network
+    relu = " z = Relu (y)" if step == "identity" else ""  # a network needs an op with an effect
     lines = steps(f"{text}{relu}", weights, outputs={"z" if relu else "y": 4})
     assert lines == [f"- {'relu' if relu else step}"]
 
@@ -201,7 +201,7 @@ def test_activation_functions_are_imported(steps, text, step):
 )  # fmt: skip
 def test_composite_functions_are_recognized(steps, text, steps_of_it):
     numbers = {"half": np.float32(0.5).reshape(()), "two": np.float32(2).reshape(())}
-    # Scaling costs the last bits of what is far larger than the bounds.
+    # Scaling loses the last bits of values far beyond the bounds.
     lines = steps(text, numbers | {"each": make_random_weights(4, 1, 1)}, tolerance=1e-5)
     assert steps_of_it is None or lines == [f"- {step}" for step in steps_of_it]
 
@@ -246,10 +246,10 @@ def test_functions_of_earlier_opsets_are_imported(steps):
     assert steps(text, opset=9, outputs={"z": 4}) == ["- relu"]
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_constants_per_channel_are_imported(steps, first):
+@pytest.mark.parametrize("constant_first", [True, False])
+def test_constants_per_channel_are_imported(steps, constant_first):
     weights = {"s": make_random_weights(4, 1, 1), "t": make_random_weights(1, 4, 1, 1, seed=1)}
-    text = "m = Mul (s, x) y = Add (m, t)" if first else "m = Mul (x, s) y = Sub (m, t)"
+    text = "m = Mul (s, x) y = Add (m, t)" if constant_first else "m = Mul (x, s) y = Sub (m, t)"
     assert steps(text, weights) == ["- {scale_shift: {}, id: scale_shift}"]
 
 
@@ -276,12 +276,12 @@ def test_constants_per_channel_are_imported(steps, first):
         ),
     ],
 )
-@pytest.mark.parametrize("word", ["max_pool", "avg_pool"])
-def test_pools_are_imported(steps, text, step, word):
-    operator = {"max_pool": "MaxPool", "avg_pool": "AveragePool"}[word]
-    padded = word == "avg_pool" and ", padding" in step
+@pytest.mark.parametrize("op_name", ["max_pool", "avg_pool"])
+def test_pools_are_imported(steps, text, step, op_name):
+    operator = {"max_pool": "MaxPool", "avg_pool": "AveragePool"}[op_name]
+    padded = op_name == "avg_pool" and ", padding" in step
     step = step.replace("}", ", count_include_pad: false}") if padded else step
-    assert steps(f"y = {operator} <{text}> (x)") == [f"- {word}: {step}"]
+    assert steps(f"y = {operator} <{text}> (x)") == [f"- {op_name}: {step}"]
 
 
 @pytest.mark.parametrize(
@@ -315,11 +315,11 @@ def test_average_pools_that_count_padding_are_imported(steps, text, step):
     ],
 )
 def test_pool_padding_is_imported(steps, operator, ceil, counted, border):
-    """Windows of even and odd sizes, with steps that fit and that do not."""
+    """Windows of even and odd sizes, with strides that fit or not."""
     count = f", count_include_pad = {counted}" if operator == "AveragePool" else ""
     for kernel, stride, size in (((2, 3), 1, 5), ((3, 2), 2, 6), ((3, 4), 3, 7), ((3, 3), 2, 7)):
         pads = border
-        if isinstance(border, tuple):  # no wider than the window
+        if isinstance(border, tuple):  # at most as wide as the window
             pads = f"pads = {[min(p, k - 1) for p, k in zip(border, kernel * 2, strict=True)]}"
         attributes = (
             f"kernel_shape = {[*kernel]}, strides = {[stride, stride]}, ceil_mode = {ceil}{count}"
@@ -347,7 +347,7 @@ def test_average_pools_with_uneven_padding_are_imported(steps, pads, step):
 
 
 @pytest.mark.parametrize(
-    ("text", "opset", "word"),
+    ("text", "opset", "op_name"),
     [
         ("y = GlobalAveragePool (x)", 17, "global_avg_pool"),
         ("y = GlobalMaxPool (x)", 17, "global_max_pool"),
@@ -374,9 +374,9 @@ def test_average_pools_with_uneven_padding_are_imported(steps, pads, step):
         ),
     ],
 )
-def test_global_pools_are_imported(steps, text, opset, word):
+def test_global_pools_are_imported(steps, text, opset, op_name):
     weights = {"axes": np.int64([2, 3]), "rows": np.int64([0, 4, -1]), "last": np.int64([3])}
-    assert steps(text, weights, opset=opset) == [f"- {word}"]
+    assert steps(text, weights, opset=opset) == [f"- {op_name}"]
 
 
 def test_a_sum_over_all_pixels_is_imported(steps):
@@ -531,7 +531,7 @@ def test_channels_last_sections_are_imported(steps):
     ]
 
 
-def test_a_channels_last_image_is_imported(steps, imported, written):
+def test_a_channels_last_image_is_imported(steps, imported, write_model):
     weights = {
         "w": make_random_weights(4, 3, 3, 3),
         "v": make_random_weights(4 * 6 * 5, 2),
@@ -548,7 +548,7 @@ def test_a_channels_last_image_is_imported(steps, imported, written):
         "- flatten",
         "- {linear: {units: 2, bias: false}, id: linear}",
     ]
-    model = imported(written(text, weights, shape=(6, 5, 3), outputs={"y": 2}))
+    model = imported(write_model(text, weights, shape=(6, 5, 3), outputs={"y": 2}))
     assert model.spec.graph.inputs[0].type.shape == (3, 6, 5)
 
 
@@ -643,7 +643,7 @@ def test_branches_with_shared_steps_are_joined_by_name(steps):
 
 
 def test_a_dense_block_concatenates_only_new_values(steps):
-    """Exporters join every earlier value again."""
+    """Exporters concatenate every earlier value again."""
     text = (
         "a = Conv (x, u) p = Concat <axis = 1> (x, a) b = Conv (p, v)"
         " q = Concat <axis = 1> (x, a, b) c = Conv (q, w) y = Concat <axis = 1> (x, a, b, c)"
@@ -660,7 +660,7 @@ def test_a_dense_block_concatenates_only_new_values(steps):
     ]
 
 
-def test_equal_sequences_become_a_repeat(imported, written):
+def test_equal_sequences_become_a_repeat(imported, write_model):
     text = "".join(
         f" c{i} = Conv <pads = [1, 1, 1, 1]> ({'x' if i == 0 else f'a{i - 1}'}, w{i}, b{i})"
         f" r{i} = Relu (c{i}) a{i} = Add ({'x' if i == 0 else f'a{i - 1}'}, r{i})"
@@ -668,7 +668,7 @@ def test_equal_sequences_become_a_repeat(imported, written):
     )
     weights = {f"w{i}": make_random_weights(4, 4, 3, 3, seed=i) for i in range(3)}
     weights |= {f"b{i}": make_random_weights(4, seed=9 + i) for i in range(3)}
-    path = written(text, weights, outputs={"a2": 4})
+    path = write_model(text, weights, outputs={"a2": 4})
     model = imported(path)
     assert "- repeat: {times: 3, body: [add: [[], [conv: " in model.text
     assert sorted(model.weights) == sorted(
@@ -680,20 +680,20 @@ def test_equal_sequences_become_a_repeat(imported, written):
     np.testing.assert_array_equal(flat.weights["conv_2.weight"], weights["w1"])
 
 
-def test_the_last_activation_becomes_the_output_activation(imported, written):
+def test_the_last_activation_becomes_the_output_activation(imported, write_model):
     weights = {"w": make_random_weights(3, 4)}
     text = "g = GlobalAveragePool (x) f = Flatten (g) l = Gemm <transB = 1> (f, w) y ="
-    soft = imported(written(f"{text} Softmax <axis = 1> (l)", weights, outputs={"y": 2}))
+    soft = imported(write_model(f"{text} Softmax <axis = 1> (l)", weights, outputs={"y": 2}))
     assert "y: {activation: softmax}" in soft.text
-    gate = imported(written(f"{text} Sigmoid (l)", weights, outputs={"y": 2}))
+    gate = imported(write_model(f"{text} Sigmoid (l)", weights, outputs={"y": 2}))
     assert "y: {activation: sigmoid}" in gate.text
     assert max(soft.difference, gate.difference) < 1e-6
 
 
-def test_several_outputs_are_imported(imported, written):
+def test_several_outputs_are_imported(imported, write_model):
     text = "a = Relu (x) y = Tanh (a) z = Sigmoid (a)"
-    model = imported(written(text, outputs={"a": 4, "y": 4, "z": 4}))
+    model = imported(write_model(text, outputs={"a": 4, "y": 4, "z": 4}))
     assert [o.name for o in model.spec.graph.outputs] == ["a", "y", "z"]
     assert model.difference < 1e-6
-    line = imported(written("a = Relu (x) y = Tanh (a)", outputs={"a": 4, "y": 4}))
+    line = imported(write_model("a = Relu (x) y = Tanh (a)", outputs={"a": 4, "y": 4}))
     assert "- {relu: {}, as: relu}\n  - tanh\n" in line.text

@@ -1,4 +1,4 @@
-"""A spec that would compute something else is refused, however well the file hides it."""
+"""A spec that computes something else is refused, even if the file hides it."""
 
 import numpy as np
 import onnx
@@ -13,12 +13,12 @@ from tcc.compiler.support.diagnostics import UserError
 
 
 def convert_counting_padding(call):
-    """AveragePool that counts its padding whatever the file says."""
+    """Convert an AveragePool as if it always counted its padding."""
     return call.emit(AvgPool((3, 3), (1, 1), 1), call.get_map())
 
 
 def convert_crossed(call):
-    """Gemm with its first two units exchanged."""
+    """Convert a Gemm with its first two units swapped."""
     step = layers.convert_gemm(call)
     weight = call.builder.weights[f"{step.value}.weight"]
     weight[:2] = weight[1::-1].copy()
@@ -51,8 +51,8 @@ LOCATIONS = {
 
 
 @pytest.fixture
-def hidden(written):
-    """A file of which a spoilt converter changes nothing, or next to nothing, in the outputs."""
+def hidden(write_model):
+    """A file for which a wrong converter changes the outputs little or not at all."""
 
     def run(name):
         weights = {
@@ -64,7 +64,7 @@ def hidden(written):
             "nought": np.float32(0).reshape(()),
         }
         used = {key: value for key, value in weights.items() if key in NETS[name]}
-        return written(NETS[name], used, outputs={"y": 2})
+        return write_model(NETS[name], used, outputs={"y": 2})
 
     return run
 
@@ -100,10 +100,10 @@ def test_constant_outputs_are_reported(hidden, imported):
         ("Sigmoid (f)", "its output `y` before its sigmoid differs by 0.0099 of its largest value"),
     ],
 )  # fmt: skip
-def test_values_before_the_activation_are_compared(written, end, label):
-    """As where the spec's text came out wrong: each step by itself is right."""
+def test_values_before_the_activation_are_compared(write_model, end, label):
+    """As after an error in the spec text: each single step is correct."""
     huge = np.float32(1e4).reshape(())
-    path = written(
+    path = write_model(
         f"g = GlobalAveragePool (x) m = Mul (g, huge) f = Flatten (m) y = {end}",
         {"huge": huge},
         outputs={"y": 2},

@@ -1,4 +1,4 @@
-"""What cannot be imported is refused, with the node and what would fit; nothing is guessed."""
+"""Unsupported models are refused with the node and the supported form. Nothing is guessed."""
 
 import os
 from pathlib import Path
@@ -27,12 +27,12 @@ MISTAKEN = {
     "photo": (b"\x89PNG\r\n", "an image", "tcc run BUNDLE IMAGE"),
     "net.txt": (b"# mine\ntcc: 1\nname: net\n", "a spec", "tcc check"),
 }
-"""First bytes of files of other kinds, by name; what each is and a command that takes it."""
+"""First bytes of other file types by name, the type, and a command that reads it."""
 
 
 @pytest.fixture
 def refused(imported):
-    """The diagnostics of a file that is refused."""
+    """Returns the diagnostics of a refused file."""
 
     def run(path, **options):
         with pytest.raises(UserError) as caught:
@@ -43,11 +43,11 @@ def refused(imported):
 
 
 @pytest.fixture
-def unfit(refused, written):
-    """The only diagnostic of a model given as in `written`."""
+def unfit(refused, write_model):
+    """Returns the only diagnostic of a model, given as for `write_model`."""
 
     def run(*model, **model_options):
-        (diagnostic,) = refused(written(*model, **model_options))
+        (diagnostic,) = refused(write_model(*model, **model_options))
         return diagnostic
 
     return run
@@ -71,8 +71,8 @@ class TestFiles:
             "E0901", f"cannot read the model: it is {kind}, not a file"
         )  # fmt: skip
 
-    def test_a_file_name_in_any_encoding(self, imported, written):
-        path = written("y = Relu (x)")
+    def test_a_file_name_in_any_encoding(self, imported, write_model):
+        path = write_model("y = Relu (x)")
         model = imported(path.rename(path.parent / os.fsdecode(b"\xff\xe9.onnx")))
         assert "doc: Imported from ??.onnx.\n" in model.text
 
@@ -102,16 +102,16 @@ class TestFiles:
         )
         assert command in diagnostic.help
 
-    def test_every_truncation(self, refused, written):
-        path = written("y = Conv (x, w)", {"w": make_random_weights(4, 4, 3, 3)})
+    def test_every_truncation(self, refused, write_model):
+        path = write_model("y = Conv (x, w)", {"w": make_random_weights(4, 4, 3, 3)})
         data = path.read_bytes()
         for end in range(0, len(data) - 1, 41):
             path.write_bytes(data[:end])
             assert {d.code for d in refused(path)} <= {"E0902", "E0904", "E0905", "E0910"}
 
     @pytest.mark.parametrize("opset", [6, 999])
-    def test_opsets(self, refused, written, opset):
-        path = written("y = Relu (x)")
+    def test_opsets(self, refused, write_model, opset):
+        path = write_model("y = Relu (x)")
         model = onnx.load(path)
         model.opset_import[0].version = opset
         onnx.save(model, path)
@@ -119,24 +119,24 @@ class TestFiles:
         assert diagnostic.code == "E0904"
         assert f"the opset is {opset}; supported: 7 to " in diagnostic.label
 
-    def test_more_operators_than_a_classifier_has(self, refused, written):
-        path = written("y = Relu (x)")
+    def test_more_operators_than_a_classifier_has(self, refused, write_model):
+        path = write_model("y = Relu (x)")
         model = onnx.load(path)
         for iteration in range(6000):
             model.graph.node.add(op_type="Relu", input=["y"], output=[f"z{iteration}"])
         onnx.save(model, path)
         (diagnostic,) = refused(path)
         assert (diagnostic.code, diagnostic.message) == ("E0901", "the graph is too large")
-        assert diagnostic.label == "it has 6001 nodes; the limit is 6000"
+        assert diagnostic.label == "it has 6,001 nodes; the limit is 6,000"
 
 
 class TestWeightsInOtherFiles:
     @pytest.fixture
-    def outside(self, written):
-        """A model whose weights lie at a place in another file."""
+    def outside(self, write_model):
+        """Returns a model with weights at a location in another file."""
 
         def run(data=bytes(4 * 144), **location):
-            path = written("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
+            path = write_model("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
             model = onnx.load(path)
             (tensor,) = model.graph.initializer
             tensor.ClearField("raw_data")
@@ -155,7 +155,7 @@ class TestWeightsInOtherFiles:
         np.testing.assert_array_equal(imported(path).weights["conv.weight"], values)
 
     @pytest.mark.parametrize(
-        ("place", "label"),
+        ("external_reference", "label"),
         [
             ({"location": "other.bin"}, "there is no file `other.bin` in the model's folder"),
             ({"location": ""}, "`` is not a file"),
@@ -171,11 +171,13 @@ class TestWeightsInOtherFiles:
             ({"offset": 4}, "`w.bin` is too short for it"),
         ],
     )
-    def test_external_weights_must_be_in_the_folder(self, outside, refused, tmp_path, place, label):
+    def test_external_weights_must_be_in_the_folder(
+        self, outside, refused, tmp_path, external_reference, label
+    ):
         secret = tmp_path.parent / "secret"
         secret.write_bytes(bytes(4 * 144))
         (tmp_path / "link").symlink_to(secret)
-        (diagnostic,) = refused(outside(**place))
+        (diagnostic,) = refused(outside(**external_reference))
         assert (diagnostic.code, diagnostic.label) == ("E0903", label)
 
     def test_external_weights_are_bounded(self, outside, refused):
@@ -189,11 +191,11 @@ class TestWeightsInOtherFiles:
 
 class TestDamagedWeights:
     @pytest.fixture
-    def damaged(self, written, refused):
-        """The diagnostic of a model whose weights were changed."""
+    def damaged(self, write_model, refused):
+        """Returns the diagnostic of a model with changed weights."""
 
         def run(change):
-            path = written("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
+            path = write_model("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
             model = onnx.load(path)
             change(model.graph.initializer[0])
             path.write_bytes(model.SerializeToString())
@@ -228,8 +230,8 @@ class TestDamagedWeights:
             "weights of the model are damaged",
         )
 
-    def test_sparse_weights(self, written, refused):
-        path = written("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
+    def test_sparse_weights(self, write_model, refused):
+        path = write_model("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
         model = onnx.load(path)
         model.graph.sparse_initializer.add().values.CopyFrom(model.graph.initializer[0])
         path.write_bytes(model.SerializeToString())
@@ -241,18 +243,18 @@ class TestDamagedWeights:
 
 
 class TestInputs:
-    def model(self, written, dims=None, elem=TensorProto.FLOAT, extra_inputs=()):
-        path = written("y = Relu (x)")
+    def model(self, write_model, dims=None, element_type=TensorProto.FLOAT, extra_inputs=()):
+        path = write_model("y = Relu (x)")
         model = onnx.load(path)
         if dims is not None:
-            kind = helper.make_tensor_value_info("x", elem, dims)
+            kind = helper.make_tensor_value_info("x", element_type, dims)
             model.graph.input[0].CopyFrom(kind)
         model.graph.input.extend(extra_inputs)
         onnx.save(model, path)
         return path
 
     @pytest.mark.parametrize(
-        ("dims", "elem", "message", "label"),
+        ("dims", "element_type", "message", "label"),
         [
             ([1, 4, 6, 6], TensorProto.UINT8, "the input must be float32", "`x` is uint8"),
             ([1, 4, 6, 6], TensorProto.FLOAT16, "the input must be float32", "`x` is float16"),
@@ -264,24 +266,24 @@ class TestInputs:
              "`x` is 4x?x?"),
         ],
     )  # fmt: skip
-    def test_unsupported_inputs(self, written, refused, dims, elem, message, label):
-        (diagnostic,) = refused(self.model(written, dims, elem))
+    def test_unsupported_inputs(self, write_model, refused, dims, element_type, message, label):
+        (diagnostic,) = refused(self.model(write_model, dims, element_type))
         assert (diagnostic.code, diagnostic.message, diagnostic.label) == ("E0905", message, label)
 
-    def test_two_inputs(self, written, refused):
+    def test_two_inputs(self, write_model, refused):
         second = helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 3])
-        (diagnostic,) = refused(self.model(written, extra_inputs=[second]))
+        (diagnostic,) = refused(self.model(write_model, extra_inputs=[second]))
         assert diagnostic.message == "the graph must have one input, an image"
         assert diagnostic.label == "its inputs: `x`, `z`"
 
-    def test_an_open_size_can_be_set(self, written, imported, refused):
-        path = self.model(written, ["N", 4, "H", "W"])
+    def test_an_open_size_can_be_set(self, write_model, imported, refused):
+        path = self.model(write_model, ["N", 4, "H", "W"])
         assert imported(path, shape=(4, 7, 5)).spec.graph.inputs[0].type.shape == (4, 7, 5)
         (diagnostic,) = refused(path, shape=(3, 7, 5))
         assert diagnostic.label == "in the file 4x?x?, with --shape 3x7x5"
 
-    def test_weights_listed_as_inputs_are_no_inputs(self, written, imported):
-        path = written("y = Conv (x, w)", {"w": make_random_weights(4, 4, 3, 3)})
+    def test_weights_listed_as_inputs_are_no_inputs(self, write_model, imported):
+        path = write_model("y = Conv (x, w)", {"w": make_random_weights(4, 4, 3, 3)})
         model = onnx.load(path)
         model.graph.input.append(helper.make_tensor_value_info("w", 1, [4, 4, 3, 3]))
         onnx.save(model, path)
@@ -289,16 +291,16 @@ class TestInputs:
 
 
 class TestOperators:
-    def test_all_unsupported_operators_are_reported_together(self, refused, written):
+    def test_all_unsupported_operators_are_reported_together(self, refused, write_model):
         text = (
             "a = Sin (x) b = Sin (a) c = Elu (b) d = Relu (c)"
             " e = Conv <dilations = [2, 2]> (x, v) f = Add (d, e) y = Softplus (f)"
         )
-        diagnostics = refused(written(text, {"v": make_random_weights(4, 4, 1, 1)}))
+        diagnostics = refused(write_model(text, {"v": make_random_weights(4, 4, 1, 1)}))
         assert [(d.code, d.message) for d in diagnostics] == [
             ("E0910", "Sin: tcc does not support this function"),
         ]
-        assert str(diagnostics[0].at).startswith(str(written(text)))
+        assert str(diagnostics[0].at).startswith(str(write_model(text)))
         assert "node `Sin_0`" in diagnostics[0].at.file
         assert diagnostics[0].help.startswith(
             "train the network with a supported one: relu, relu6, "
@@ -351,8 +353,8 @@ class TestOperators:
         diagnostic = unfit(text, used)
         assert (diagnostic.message, diagnostic.help) == (message, help)
 
-    def test_a_transformer_is_refused_for_its_attention(self, refused, written):
-        """First of all, whatever stands before it in the file."""
+    def test_a_transformer_is_refused_for_its_attention(self, refused, write_model):
+        """Reported first, whatever comes before it in the file."""
         text = (
             "f = Reshape (x, rows) t = Transpose <perm = [0, 2, 1]> (f) p = Add (t, places)"
             " n = LayerNormalization (p, four, four) k = Transpose <perm = [0, 2, 1]> (n)"
@@ -363,7 +365,7 @@ class TestOperators:
             "places": make_random_weights(1, 36, 4),
             "four": make_random_weights(4),
         }
-        attention, addition = refused(written(text, weights, outputs={"y": 3}))
+        attention, addition = refused(write_model(text, weights, outputs={"y": 3}))
         assert attention.message == (
             "MatMul: this is self-attention, which multiplies two computed values"
         )
@@ -372,19 +374,19 @@ class TestOperators:
         assert addition.message == "Add: its constant is not the same for all pixels"
 
     def test_every_known_operator_has_a_cause(self):
-        """No operator of ONNX that is known is said to be missing."""
+        """No known ONNX operator is reported as unknown."""
         operators = {s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}
         assert not CAUSES.keys() & CONVERTERS.keys()
         assert not CAUSES.keys() - operators
 
-    def test_operators_after_a_refused_one_are_not_reported(self, refused, written):
-        diagnostics = refused(written("a = Sin (x) b = Elu (x) y = Add (a, b)"))
+    def test_operators_after_a_refused_one_are_not_reported(self, refused, write_model):
+        diagnostics = refused(write_model("a = Sin (x) b = Elu (x) y = Add (a, b)"))
         assert [d.message.partition(":")[0] for d in diagnostics] == ["Sin", "Elu"]
 
-    def test_equal_refusals_are_reported_once(self, refused, written):
+    def test_equal_refusals_are_reported_once(self, refused, write_model):
         text = " ".join(f"a{i} = Sin (x)" for i in range(12))
         total = "y = Sum (" + ", ".join(f"a{i}" for i in range(12)) + ")"
-        (diagnostic,) = refused(written(f"{text} {total}"))
+        (diagnostic,) = refused(write_model(f"{text} {total}"))
         assert diagnostic.notes == (
             "also `Sin_1`, `Sin_2`, `Sin_3`, `Sin_4`, `Sin_5`, `Sin_6`, `Sin_7` and 4 more",
         )
@@ -483,9 +485,9 @@ class TestOperators:
         assert diagnostic.code == "E0911"
         assert diagnostic.message.partition(": ")[2] == message
 
-    def test_non_finite_weights(self, refused, written):
+    def test_non_finite_weights(self, refused, write_model):
         weights = {"w": np.full((4, 4, 3, 3), np.nan, np.float32)}
-        (diagnostic,) = refused(written("y = Conv (x, w)", weights))
+        (diagnostic,) = refused(write_model("y = Conv (x, w)", weights))
         assert (diagnostic.code, diagnostic.message) == (
             "E0506",
             "144 of 144 values of conv.weight are not finite",
@@ -494,8 +496,8 @@ class TestOperators:
 
 class TestOutputs:
     @pytest.mark.parametrize("axis", [2, 3, 4])
-    def test_an_output_without_a_batch_axis(self, refused, written, axis):
-        path = written(f"r = Relu (x) y = Flatten <axis = {axis}> (r)", outputs={"y": 2})
+    def test_an_output_without_a_batch_axis(self, refused, write_model, axis):
+        path = write_model(f"r = Relu (x) y = Flatten <axis = {axis}> (r)", outputs={"y": 2})
         (diagnostic,) = refused(path)
         assert (diagnostic.code, diagnostic.message) == (
             "E0906",
@@ -528,8 +530,8 @@ class TestOutputs:
             == "the network has no operators that change its input"
         )
 
-    def test_an_import_can_stop_before_unknown_operators(self, refused, imported, written):
-        path = written("a = Relu (x) bent = Tanh (a) y = Sin (bent)")
+    def test_an_import_can_stop_before_unknown_operators(self, refused, imported, write_model):
+        path = write_model("a = Relu (x) bent = Tanh (a) y = Sin (bent)")
         assert [d.code for d in refused(path)] == ["E0910"]
         model = imported(path, until=("bent", "a"))
         assert [o.name for o in model.spec.graph.outputs] == ["bent", "a"]
@@ -539,9 +541,9 @@ class TestOutputs:
             "did you mean `bent`?",
         )
 
-    def test_labels_must_match_the_number_of_classes(self, refused, imported, written):
+    def test_labels_must_match_the_number_of_classes(self, refused, imported, write_model):
         text = "g = GlobalAveragePool (x) y = Flatten (g)"
-        path = written(text, outputs={"y": 2})
+        path = write_model(text, outputs={"y": 2})
         model = imported(path, labels=("a", "1", "no", "a d"))
         assert 'labels: [a, "1", "no", a d]' in model.text
         assert model.spec.graph.outputs[0].labels == ("a", "1", "no", "a d")
@@ -551,7 +553,7 @@ class TestOutputs:
 
 class TestNames:
     @pytest.mark.parametrize(
-        ("theirs", "ours"),
+        ("file_name", "identifier"),
         [
             ("input.1", "input_1"),
             ("1", "_1"),
@@ -562,27 +564,27 @@ class TestNames:
             ("x" * 99, "x" * 60),
         ],
     )
-    def test_names_become_identifiers(self, written, imported, theirs, ours):
-        path = written("y = Relu (x)")
+    def test_names_become_identifiers(self, write_model, imported, file_name, identifier):
+        path = write_model("y = Relu (x)")
         model = onnx.load(path)
-        model.graph.input[0].name = model.graph.node[0].input[0] = theirs
-        model.graph.output[0].name = model.graph.node[0].output[0] = f"{theirs}."
+        model.graph.input[0].name = model.graph.node[0].input[0] = file_name
+        model.graph.output[0].name = model.graph.node[0].output[0] = f"{file_name}."
         onnx.save(model, path)
         graph = imported(path).spec.graph
-        assert graph.inputs[0].name == (f"{ours}_2" if ours != "image" else ours)
-        assert graph.outputs[0].name == (ours if ours != "image" else "output")
+        assert graph.inputs[0].name == (f"{identifier}_2" if identifier != "image" else identifier)
+        assert graph.outputs[0].name == (identifier if identifier != "image" else "output")
 
-    def test_names_that_are_no_text(self, refused, written):
-        path = written("y = Relu (x)")
+    def test_names_that_are_no_text(self, refused, write_model):
+        path = write_model("y = Relu (x)")
         path.write_bytes(path.read_bytes().replace(b"Relu", b"R\xff\xfeu"))
         (diagnostic,) = refused(path)
         assert (diagnostic.code, diagnostic.message) == ("E0902", "this is not an ONNX model")
 
 
-def test_networks_beyond_the_language_limits(refused, written, monkeypatch):
+def test_networks_beyond_the_language_limits(refused, write_model, monkeypatch):
     from tcc.compiler.frontend import expansion
 
     monkeypatch.setattr(expansion, "MAX_NODES", 2)
-    path = written("a = Relu (x) b = Tanh (a) y = Sigmoid (b)")
+    path = write_model("a = Relu (x) b = Tanh (a) y = Sigmoid (b)")
     (diagnostic,) = refused(path)
     assert (diagnostic.code, diagnostic.at.file) == ("E0401", str(path))

@@ -1,4 +1,4 @@
-"""Every spec goes to ONNX and comes back, with equal outputs."""
+"""Every spec round-trips through ONNX with equal outputs."""
 
 import numpy as np
 import onnx
@@ -15,11 +15,11 @@ from tcc.testing.op_cases import sample_weights
 
 QUICK = ("ddsnet", "fastnet", "shufflenet_v2")
 MARKS = {**dict.fromkeys(QUICK, ()), "resnet34": pytest.mark.nightly}
-"""resnet34 has resnet18's layers."""
+"""resnet34 has the layers of resnet18."""
 SPECS = [
     pytest.param(path, id=name, marks=MARKS.get(name, pytest.mark.slow))
     for name, path in shipped.list_specs().items()
-    if name != "vgg11"  # the steps of vgg16_bn_gap, with weights that take a minute
+    if name != "vgg11"  # same steps as vgg16_bn_gap; its weights take a minute
 ]
 
 

@@ -1,4 +1,4 @@
-"""Native libraries read foreign files in a process of their own, which may fail in any way."""
+"""Native libraries read imported files in a separate process, which may fail in any way."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def read_refusal(path):
 
 
 @pytest.fixture
-def network(written):
-    """A model whose reshape is computed from a shape, as exporters write it."""
+def network(write_model):
+    """A model with a reshape computed from a shape, as exporters write it."""
     text = (
         "g = GlobalAveragePool (x) s = Shape (g) n = Gather <axis = 0> (s, zero)"
         " m = Unsqueeze (n, zero1) t = Concat <axis = 0> (m, minus) f = Reshape (g, t)"
@@ -32,11 +32,11 @@ def network(written):
         "minus": np.int64([-1]),
         "w": make_random_weights(3, 4),
     }
-    return written(text, weights, outputs={"y": 2})
+    return write_model(text, weights, outputs={"y": 2})
 
 
 def test_the_sandbox_simplifies_and_compares(network, tmp_path, monkeypatch):
-    """What lies in the working folder does not pass for a library."""
+    """Modules in the working folder are not imported as libraries."""
     monkeypatch.chdir(tmp_path)
     for library in ("onnx", "onnxsim", "numpy"):
         Path(f"{library}.py").write_text("raise SystemExit('a stranger')")
@@ -46,8 +46,8 @@ def test_the_sandbox_simplifies_and_compares(network, tmp_path, monkeypatch):
     assert imported.difference < 1e-6
 
 
-def test_an_invalid_graph_is_refused(written):
-    path = written("y = Relu (x)")
+def test_an_invalid_graph_is_refused(write_model):
+    path = write_model("y = Relu (x)")
     model = onnx.load(path)
     model.graph.node[0].input[0] = "nowhere"
     onnx.save(model, path)
@@ -56,9 +56,9 @@ def test_an_invalid_graph_is_refused(written):
     assert "nowhere" in diagnostic.label
 
 
-def test_a_constant_much_larger_than_the_file_is_not_computed(written):
+def test_a_constant_much_larger_than_the_file_is_not_computed(write_model):
     sizes = {"shape": np.array([1 << 14, 1 << 13]), "few": np.array([2, 3])}
-    path = written(
+    path = write_model(
         "a = ConstantOfShape (shape) b = ReduceMax (a) c = ConstantOfShape (few)"
         " d = ReduceMax (c) e = Add (b, d) y = Add (x, e)",
         sizes,
@@ -79,8 +79,8 @@ def test_a_crashing_library_is_reported(network, monkeypatch):
     assert read_refusal(network).message == "this is not a valid ONNX model"
 
 
-def test_a_division_by_zero_in_a_library_is_reported(written):
-    path = written("y = Conv <strides = [0, 1]> (x, w)", {"w": make_random_weights(4, 4, 3, 3)})
+def test_a_division_by_zero_in_a_library_is_reported(write_model):
+    path = write_model("y = Conv <strides = [0, 1]> (x, w)", {"w": make_random_weights(4, 4, 3, 3)})
     with pytest.raises(UserError) as caught:
         import_onnx(path, ImportOptions())
     refusal, warning = caught.value.diagnostics
@@ -93,14 +93,16 @@ def test_a_division_by_zero_in_a_library_is_reported(written):
     )
 
 
-def test_a_file_that_onnxsim_cannot_simplify_is_imported_as_it_is(written):
-    """Where onnxsim fails, the file is taken as it is, and that is said."""
+def test_a_file_that_onnxsim_cannot_simplify_is_imported_as_it_is(write_model):
+    """If onnxsim fails, the file is used unchanged and a note reports it."""
 
     def clean(model):
         return model, sandbox.TaskResult(("checked",), "SomeError: no")
 
     imported = import_onnx(
-        written("a = Relu (x) y = Tanh (a)"), ImportOptions(), ModelRunner(clean, sandbox.run_model)
+        write_model("a = Relu (x) y = Tanh (a)"),
+        ImportOptions(),
+        ModelRunner(clean, sandbox.run_model),
     )
     assert imported.difference < 1e-6
     assert imported.notes == (
@@ -108,9 +110,9 @@ def test_a_file_that_onnxsim_cannot_simplify_is_imported_as_it_is(written):
     )
 
 
-def test_a_file_that_cannot_be_run_is_refused(written):
-    """ONNX Runtime knows no max pooling of this padding, whose meaning nothing else tells."""
-    path = written(
+def test_a_file_that_cannot_be_run_is_refused(write_model):
+    """ONNX Runtime does not support this padding of max pooling, so its meaning is unknown."""
+    path = write_model(
         'y = MaxPool <kernel_shape = [1, 1], strides = [2, 2], auto_pad = "SAME_UPPER"> (x)'
     )
     diagnostic = read_refusal(path)
@@ -121,8 +123,8 @@ def test_a_file_that_cannot_be_run_is_refused(written):
     assert "padding values must be non-negative" in diagnostic.label
 
 
-def test_a_refusal_reports_why_simplifying_failed(written):
-    path = written("s = Shape (x) y = Reshape (x, s)")
+def test_a_refusal_reports_why_simplifying_failed(write_model):
+    path = write_model("s = Shape (x) y = Reshape (x, s)")
 
     def clean(model):
         return model, sandbox.TaskResult(("checked",), "SomeError: no")
@@ -134,9 +136,9 @@ def test_a_refusal_reports_why_simplifying_failed(written):
     assert "SomeError: no" in warning.message
 
 
-def test_a_huge_constant_is_not_computed(written):
-    """Computing it would take a terabyte."""
-    path = written(
+def test_a_huge_constant_is_not_computed(write_model):
+    """Computing it would need a terabyte."""
+    path = write_model(
         "c = ConstantOfShape (size) m = ReduceMean <keepdims = 0> (c) y = Add (x, m)",
         {"size": np.int64([1 << 20, 1 << 18])},
     )

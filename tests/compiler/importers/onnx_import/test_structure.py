@@ -1,4 +1,4 @@
-"""Any graph is written as steps that make the same graph again."""
+"""Any graph is written as steps that give the same graph."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ SINGLE = (Relu(), Sigmoid(), BatchNorm(), Conv(4, (3, 3), padding=1), Conv(4, (1
 
 @st.composite
 def draw_graph(draw):
-    """Graphs of maps of 4 channels in which any value may be read anywhere later."""
+    """Return a graph of maps of 4 channels. Any later node may read any value."""
     add = NetBuilder(4, 3, 3)
     values = ["image"]
     for i in range(draw(st.integers(1, 12))):
@@ -50,7 +50,7 @@ def test_any_graph_round_trips(graph, fold, tmp_path_factory):
     (expected,) = run(model, [x])
     (actual,) = run(Model(imported.spec.graph, imported.weights), [x])
     assert list(actual) == [o.name for o in graph.outputs]
-    assert imported.spec.warnings == ()  # a foreign network is as it is
+    assert imported.spec.warnings == ()  # imported networks are not changed
     for name, value in expected.items():
         np.testing.assert_array_equal(actual[name], value)
 

@@ -1,4 +1,4 @@
-"""The default method, and weights by second moments."""
+"""The default method, and weight rounding by second moments."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ def split_in_parts(model, data):
 
 
 def build_deep_graph() -> Graph:
-    """Enough layers for errors to add up."""
+    """Return enough layers for errors to accumulate."""
     add = NetBuilder(3, 12, 12, name="deep")
     for i in range(5):
         add(f"conv_{i}", Conv(12, (3, 3), padding=1))
@@ -65,8 +65,8 @@ def build_deep_graph() -> Graph:
 
 
 @pytest.fixture
-def known(tmp_path):
-    """A ready model, its images, what was seen of them, and ranges."""
+def calibration_case(tmp_path):
+    """A lowered model, its images, their statistics, and ranges."""
     model = make_lowered_model(build_deep_graph(), INT8)
     data = write_tensors(tmp_path, (3, 12, 12), 16)
     statistics = observe_folds(model, data, RunOptions())
@@ -81,8 +81,8 @@ def compute_loss(model, calibration, data) -> float:
     )
 
 
-def test_moment_rounding_beats_rounding_to_nearest(known):
-    model, data, statistics, ranges = known
+def test_moment_rounding_beats_rounding_to_nearest(calibration_case):
+    model, data, statistics, ranges = calibration_case
     nearest_loss = compute_loss(model, Calibration(ranges, round_nearest(model, ranges)), data)
     moments_loss = compute_loss(
         model, Calibration(ranges, round_by_moments(model, ranges, statistics.moments, {})), data
@@ -90,8 +90,8 @@ def test_moment_rounding_beats_rounding_to_nearest(known):
     assert moments_loss < 0.7 * nearest_loss
 
 
-def test_threads_and_tap_blocks_do_not_change_weights(known, monkeypatch):
-    model, data, statistics, ranges = known
+def test_threads_and_tap_blocks_do_not_change_weights(calibration_case, monkeypatch):
+    model, data, statistics, ranges = calibration_case
     single_threaded = round_by_moments(model, ranges, statistics.moments, {}, threads=1)
     many = round_by_moments(model, ranges, statistics.moments, {}, threads=4)
     for name, rounded_layer in single_threaded.items():
@@ -113,7 +113,7 @@ def test_threads_and_tap_blocks_do_not_change_weights(known, monkeypatch):
 
 
 def compute_float_means(model, xs):
-    """Return the mean of each convolution's channels over inputs, by its name."""
+    """Return the mean of each channel of each convolution over inputs, by layer name."""
     names = [node.name for node in model.graph.nodes if isinstance(node.op, Conv)]
     outputs = tuple(Output(f"{name}:seen", name) for name in names)
     run = float_program.create_runner(replace(model, graph=replace(model.graph, outputs=outputs)))
@@ -127,7 +127,7 @@ def compute_float_means(model, xs):
 
 
 def compute_mean_offsets(model, calibration, data) -> float:
-    """Return how far the mean of each layer's output is off, on average, in steps."""
+    """Return the average offset of the mean of each layer output, in quantization steps."""
     program = quantize(model, calibration)
     xs = [data.read_tensor(i, model.graph.inputs[0]) for i in range(len(data))]
     float_means = compute_float_means(model, xs)
@@ -141,9 +141,9 @@ def compute_mean_offsets(model, calibration, data) -> float:
     return float(np.mean(off))
 
 
-def test_sequential_bias_correction_restores_the_means(known):
-    model, data, _, ranges = known
-    # Biased weights: each rounded down.
+def test_sequential_bias_correction_restores_the_means(calibration_case):
+    model, data, _, ranges = calibration_case
+    # Biased weights: each is rounded down.
     rounded = {
         name: replace(
             rounded_layer,
@@ -160,8 +160,8 @@ def test_sequential_bias_correction_restores_the_means(known):
     assert all(np.array_equal(rounded[n].weight, corrected.rounded[n].weight) for n in rounded)
 
 
-def test_a_correct_network_gets_little_correction(known):
-    model, data, statistics, ranges = known
+def test_a_correct_network_gets_little_correction(calibration_case):
+    model, data, statistics, ranges = calibration_case
     uncorrected = Calibration(ranges, round_by_moments(model, ranges, statistics.moments, {}))
     corrected = SequentialCorrection(model, data).correct_biases(uncorrected, data.digests)
     first_layer = model.graph.nodes[0].name
@@ -171,7 +171,7 @@ def test_a_correct_network_gets_little_correction(known):
     )
     assert (
         bias_shift.max() < ranges["relu_0"].scale
-    )  # the layer's means were right but for the sample
+    )  # the means of the layer were correct up to sampling
 
 
 @nets
@@ -189,13 +189,13 @@ def test_the_winner_is_as_good_as_any_candidate(net, tmp_path):
     assert set(selection.winner.traces) == set(selection.winner.calibration.ranges)
     assert reports[-1] == ("best", 2, 2)
     expected = next(iter(selection.expected.values()))
-    assert expected.images == 12  # all judge in turn, or were held out
+    assert expected.images == 12  # all were held out in turn
     assert 0 < expected.low < expected.loss < expected.high
     assert expected.worst > expected.loss
 
 
-def test_candidates_are_evaluated_on_held_out_images(known, monkeypatch):
-    model, data, *_ = known
+def test_candidates_are_evaluated_on_held_out_images(calibration_case, monkeypatch):
+    model, data, *_ = calibration_case
     fit_records = []
     judged_records = []
     monkeypatch.setattr(candidate_selection, "SETTINGS", ())
@@ -230,9 +230,9 @@ def test_candidates_are_evaluated_on_held_out_images(known, monkeypatch):
 
 
 @pytest.fixture
-def spoilt(known, monkeypatch):
-    """What is known, where the candidate of no method is bad."""
-    _, _, statistics, _ = known
+def bad_candidate_case(calibration_case, monkeypatch):
+    """The same case, with candidates that are all bad."""
+    _, _, statistics, _ = calibration_case
 
     def search_badly(lowered_model, *_):
         ranges = compute_minmax_ranges(lowered_model, statistics.limits)
@@ -243,19 +243,19 @@ def spoilt(known, monkeypatch):
 
     monkeypatch.setattr(candidate_selection, "calibrate_by_moments", search_badly)
     monkeypatch.setattr(SequentialCorrection, "correct_biases", lambda _, ranges, digests: ranges)
-    return known
+    return calibration_case
 
 
-def test_minmax_is_chosen_if_nothing_is_better(spoilt):
-    model, data, statistics, _ = spoilt
+def test_minmax_is_chosen_if_nothing_is_better(bad_candidate_case):
+    model, data, statistics, _ = bad_candidate_case
     images = CalibrationSplit(data, statistics, data)
     selection = select_best(model, images, (MINMAX,), RunOptions())
     assert selection.winner.name == "minmax"
     assert not selection.expected  # nothing was held out
 
 
-def test_minmax_uses_every_image_when_chosen(spoilt):
-    model, data, statistics, _ = spoilt
+def test_minmax_uses_every_image_when_chosen(bad_candidate_case):
+    model, data, statistics, _ = bad_candidate_case
     selection = Best((MINMAX,)).find(model, data, RunOptions())
     assert (selection.used, selection.held_out) == ("minmax", 0)
     minmax_only = compute_minmax_ranges(model, statistics.limits)
@@ -263,9 +263,9 @@ def test_minmax_uses_every_image_when_chosen(spoilt):
     assert next(iter(selection.expected.values())).images == len(data)
 
 
-def test_the_loss_estimate_uses_images_outside_the_selection(known, monkeypatch):
-    """Errors of a part have no say in what is taken for it."""
-    model, data, *_ = known
+def test_the_loss_estimate_uses_images_outside_the_selection(calibration_case, monkeypatch):
+    """Errors of a part do not affect the choice for that part."""
+    model, data, *_ = calibration_case
     requests = []
 
     def noted(errors):
@@ -286,8 +286,8 @@ def test_the_loss_estimate_uses_images_outside_the_selection(known, monkeypatch)
     assert len(fit_images) == sum(len(everything[0] - fit_errors) for fit_errors, _ in folds)
 
 
-def test_biases_are_corrected_with_the_fit_set(known, monkeypatch):
-    model, data, _, ranges = known
+def test_biases_are_corrected_with_the_fit_set(calibration_case, monkeypatch):
+    model, data, _, ranges = calibration_case
     read_digests = []
     tensor = DataSet.read_tensor
     monkeypatch.setattr(
@@ -304,8 +304,8 @@ def test_biases_are_corrected_with_the_fit_set(known, monkeypatch):
     assert read_digests == [data.digests[index] for index in (1, 4, 5, 9)]
 
 
-def test_a_large_network_is_corrected_by_fewer_images(known, monkeypatch):
-    model, data, *_ = known
+def test_a_large_network_is_corrected_by_fewer_images(calibration_case, monkeypatch):
+    model, data, *_ = calibration_case
     assert SequentialCorrection(model, data).images == 16
     monkeypatch.setattr(bias_correction, "MAX_MACS", 7 * compute_cost(model.graph).macs)
     assert SequentialCorrection(model, data).images == 7
@@ -317,7 +317,7 @@ EVEN = np.full(40, 0.01)
 
 
 def create_errors(seed, **changes):
-    """Errors as images have them, some changed."""
+    """Return typical image errors, some of them changed."""
     errors = 0.01 * np.exp(np.random.default_rng(seed).normal(0, 0.5, 40))
     for image_name, value in changes.items():
         errors[int(image_name[1:])] = value
@@ -330,15 +330,15 @@ def create_errors(seed, **changes):
         (
             [create_errors(1), create_errors(2), create_errors(3)],
             0,
-        ),  # as good: the first, which leaves the most room
+        ),  # equally good: the first, with the most headroom
         ([EVEN * 2, EVEN, EVEN], 1),
         ([create_errors(1), create_errors(2) * 0.4, create_errors(3)], 1),
-        ([EVEN, create_errors(1, i0=np.inf) * 0.1], 0),  # what is not finite never wins
+        ([EVEN, create_errors(1, i0=np.inf) * 0.1], 0),  # non-finite errors never win
         ([create_errors(1, i0=np.inf), create_errors(1, i1=np.nan)], 0),
-        # One image with a huge error does not own the rank: the others decide.
+        # One image with a huge error does not decide the rank.
         ([create_errors(1), create_errors(2, i3=0.5) * 0.1], 1),
-        ([EVEN, np.where(np.arange(40) < 8, 0.5, 0.001)], 0),  # a tail that is bad is
-        # Nor do two put the first aside, however bad; several do.
+        ([EVEN, np.where(np.arange(40) < 8, 0.5, 0.001)], 0),  # a bad tail does
+        # Two bad images do not reject the first candidate either. Several do.
         ([create_errors(1, i3=0.9), create_errors(2)], 0),
         ([create_errors(1, i3=0.9, i5=0.5), create_errors(2)], 0),
         ([create_errors(1, i3=0.5, i5=0.5, i7=0.5, i9=0.5), create_errors(2)], 1),
@@ -348,8 +348,8 @@ def test_the_best_candidate_is_chosen(errors, winner):
     assert choose_candidate(errors) == winner
 
 
-def test_a_candidate_describes_itself(known):
-    model, data, statistics, _ = known
+def test_a_candidate_describes_itself(calibration_case):
+    model, data, statistics, _ = calibration_case
     (candidate,) = list_equalizing_builders(model, data)
     calibrated = candidate.build_candidate(statistics)
     assert calibrated.name == "moments, floor 0.0625, sequential bias"
@@ -360,15 +360,15 @@ def test_a_candidate_describes_itself(known):
         assert trace.shown == pytest.approx(max(-trace.low, trace.high) / trace.reach)
 
 
-def test_a_large_network_has_one_held_out_part(known, monkeypatch):
-    model, data, statistics, _ = known
+def test_a_large_network_has_one_held_out_part(calibration_case, monkeypatch):
+    model, data, statistics, _ = calibration_case
     monkeypatch.setattr(cross_fitting, "MAX_SMALL_WEIGHTS", 100)
     images = split_in_parts(model, data)
     selection = select_best(model, images, SEARCHES, RunOptions())
     assert {
         quality.images for _, by in selection.candidate_qualities for quality in by.values()
     } == {3}
-    # That part has chosen, so that as many of those held out say what is lost; of three, nothing.
+    # That part made the choice. The loss comes from as many other held-out images, if any.
     assert not selection.expected
     larger_split = CalibrationSplit(data, statistics, replace(data, items=data.items[1:]))
     (stated,) = select_best(model, larger_split, SEARCHES, RunOptions()).expected.values()

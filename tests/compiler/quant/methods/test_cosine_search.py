@@ -1,4 +1,4 @@
-"""The fine search, held against equation 10 written out, a number at a time."""
+"""The fine search against equation 10, computed one number at a time."""
 
 import math
 
@@ -29,7 +29,7 @@ def round_to_scale(value, scale, limits):
 
 
 def compute_product(patches, weight, bias):
-    """All outputs of a convolution without groups."""
+    """Return all outputs of a convolution without groups."""
     return [
         sum(x * w for x, w in zip(patch, row, strict=True)) + b
         for patch in patches
@@ -38,7 +38,7 @@ def compute_product(patches, weight, bias):
 
 
 def search_slowly(numbers, scales, limits):
-    """Input and weights in turn; the cosine of each candidate by the equation."""
+    """Search input and weight scales in turn, with the cosine of each candidate by the equation."""
     patches, weight, bias = numbers
     real = compute_product(patches, weight, bias)
     tops = [max(abs(w) for w in row) / 127 or 1.0 for row in weight]
@@ -56,7 +56,7 @@ def search_slowly(numbers, scales, limits):
 
 
 def find_largest_scale(scales, cosines):
-    """The largest scale whose cosine is as good as the best one."""
+    """Return the largest scale whose cosine equals the best one."""
     good = [
         s for s, c in zip(scales, cosines, strict=True) if c >= max(cosines) - cosine_search.TIE
     ]
@@ -89,7 +89,7 @@ def test_the_search_matches_the_equation(seed, signed, taps, filters):
     numbers = (patches.tolist(), weight.tolist(), bias.tolist())
     expected, cosine = search_slowly(numbers, scales, LIMITS[signed])
     assert best == pytest.approx(cosine, abs=1e-5)
-    if scale != expected:  # two candidates that differ by less than floats can tell
+    if scale != expected:  # two candidates closer than float precision
         tops = [max(abs(w) for w in row) / 127 for row in numbers[1]]
         own_cosine = compute_score(
             numbers, scale, scaled_layer.factor, tops, compute_product(*numbers), LIMITS[signed]
@@ -99,7 +99,7 @@ def test_the_search_matches_the_equation(seed, signed, taps, filters):
 
 @given(st.integers(0, 1000))
 def test_gram_products_give_the_output_cosine(seed):
-    """The products that spare the patches give the cosine of the outputs themselves."""
+    """Gram products, which avoid the patches, give the cosine of the outputs."""
     rng = np.random.default_rng(seed)
     op = Conv(4, (2, 2), groups=2)
     windows = InputWindows(op, rng.normal(size=(3, 4, 4, 4)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Who judges whom."""
+"""Folds of fit and held-out images."""
 
 import hashlib
 
@@ -44,7 +44,7 @@ def test_large_networks_have_fewer_held_out_parts():
 
 
 def test_statistics_of_a_subset_equal_a_separate_observation(tmp_path):
-    """To the bit, so that a part teaches as a set of its own would."""
+    """Bit-exact, so that a fold fits like a separate dataset."""
     model = make_lowered_model(build_dense(), INT8)
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 6)
     cross_fitting = CrossFitting(model, data, observe(model, data), 1)

@@ -1,4 +1,4 @@
-"""The quick method: one fit of three fourths of the images, and the rest judge its program."""
+"""The fast method: one fit on three fourths of the images, evaluated on the rest."""
 
 import numpy as np
 from quant_sets import make_lowered_model, write_tensors
@@ -20,7 +20,7 @@ def test_fast_fits_three_fourths_and_equalizes_channels(tmp_path):
     calibrated = Fast().find(model, data, RunOptions())
     assert (calibrated.held_out, calibrated.qualities_by_candidate) == (2, {})
     assert calibrated.calibration.factors
-    assert not calibrated.expected  # two images judge: too few
+    assert not calibrated.expected  # two held-out images: too few
     traces = MINMAX.find(model, fit_images, RunOptions()).traces
     (image,) = (source.name for source in model.graph.inputs)
     assert (calibrated.traces[image].low, calibrated.traces[image].high) == (

@@ -1,4 +1,4 @@
-"""The coarse search, held against the equation written out."""
+"""The coarse search against the equation."""
 
 import math
 
@@ -16,7 +16,7 @@ from tcc.compiler.quant.methods.kl_divergence import (
 
 
 def compute_divergence(counts, levels, threshold):
-    """Equation 9 for one threshold, a bin at a time."""
+    """Compute equation 9 for one threshold, one bin at a time."""
     clipped = [int(c) for c in counts[:threshold]]
     clipped[-1] += int(sum(counts[threshold:]))
     if counts[threshold - 1] == 0:
@@ -48,7 +48,7 @@ HISTOGRAMS = st.lists(
 
 @given(HISTOGRAMS, st.sampled_from([3, 7, 15]))
 def test_vectorized_thresholds_match_the_equation(counts, levels):
-    counts[-1] = max(counts[-1], 1)  # the largest magnitude lies in the last bin
+    counts[-1] = max(counts[-1], 1)  # the largest magnitude is in the last bin
     counts = np.array(counts)
     expected, share = search_slowly(counts, levels)
     np.testing.assert_allclose(compute_divergences(counts, levels), expected, atol=1e-12)

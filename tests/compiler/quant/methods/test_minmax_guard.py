@@ -1,4 +1,4 @@
-"""The guard of kl-cosine: what it lets win, and that it is never worse than min-max there."""
+"""The guard of kl-cosine: its choice is never worse than minmax on held-out images."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_the_choice_is_not_worse_than_minmax_on_held_out_images(net, tmp_path):
         (0.9, 0.91, 0.998, 1.0, MINMAX_NAME, f"`{PAPER}` has a larger loss than `{MINMAX_NAME}`: 1.0e-01 against 2.0e-03"),
         (0.998, 0.998, 0.998, 1.0, MINMAX_NAME, f"`{PAPER}` has the same loss as `{MINMAX_NAME}`: 2.0e-03"),
         (0.9999, 0.999, 0.998, 0.5, MINMAX_NAME, f"`{PAPER}` has the smallest loss, but changes more decisions"),
-        # A smaller loss was once reported as a larger one.
+        # Regression: a smaller loss was reported as a larger one.
         (
             1 - 7.6e-6, 1 - 7.7e-6, 1 - 8.0e-6, 1.0, MINMAX_NAME,
             f"`{PAPER}` has a smaller loss than `{MINMAX_NAME}` (7.6e-06 against 8.0e-06), but not below 90% of",

@@ -1,4 +1,4 @@
-"""The methods: what they clip, and that no scale is ever zero or not a number."""
+"""Range methods: what they clip, and that no scale is zero or NaN."""
 
 from dataclasses import replace
 
@@ -26,24 +26,24 @@ methods = pytest.mark.parametrize("method", SEARCHES, ids=lambda method: method.
 
 
 @pytest.fixture(scope="module", params=NETS.values(), ids=NETS)
-def seen(request, tmp_path_factory):
-    """A model, its data and what was seen of it."""
+def observation(request, tmp_path_factory):
+    """A model, its data and the observed statistics."""
     model = make_lowered_model(request.param(), INT8)
     folder = tmp_path_factory.mktemp("set")
     data = write_tensors(folder, model.graph.inputs[0].type.shape, 8)
     return model, data, observe(model, data)
 
 
-def test_minmax_maps_the_largest_value_to_the_largest_quantized_value(seen):
-    model, _, statistics = seen
+def test_minmax_maps_the_largest_value_to_the_largest_quantized_value(observation):
+    model, _, statistics = observation
     assert MINMAX.search(model, statistics, None).ranges == compute_minmax_ranges(
         model, statistics.limits
     )
 
 
 @methods
-def test_a_group_has_one_scale_that_is_not_above_minmax(seen, method):
-    model, _, statistics = seen
+def test_a_group_has_one_scale_that_is_not_above_minmax(observation, method):
+    model, _, statistics = observation
     calibrated = method.search(model, statistics, None)
     minmax = MINMAX.search(model, statistics, None)
     for group in find_scale_groups(model.graph):
@@ -58,8 +58,8 @@ def test_a_group_has_one_scale_that_is_not_above_minmax(seen, method):
 
 
 @methods
-def test_int8_outputs_are_close_to_fp32(seen, method):
-    model, data, statistics = seen
+def test_int8_outputs_are_close_to_fp32(observation, method):
+    model, data, statistics = observation
     calibrated = method.search(model, statistics, None)
     program = quantize(model, Calibration(calibrated.ranges, calibrated.rounded))
     qualities = output_comparison.compare_programs(
@@ -68,8 +68,8 @@ def test_int8_outputs_are_close_to_fp32(seen, method):
     assert all(quality.cosine > 0.9 for quality in qualities.values())
 
 
-def test_the_number_of_threads_does_not_matter(seen):
-    model, _, statistics = seen
+def test_the_number_of_threads_does_not_matter(observation):
+    model, _, statistics = observation
     single_threaded, multi_threaded = (
         KL_COSINE.search(model, statistics, threads) for threads in (1, 4)
     )
@@ -82,8 +82,8 @@ def test_the_number_of_threads_does_not_matter(seen):
             )
 
 
-def test_percentile_clips_one_in_ten_thousand(seen):
-    model, _, statistics = seen
+def test_percentile_clips_one_in_ten_thousand(observation):
+    model, _, statistics = observation
     numbers = np.abs(np.random.default_rng(0).normal(size=(40_000, 1)).astype(np.float32))
     group = next(group for group in build_value_groups(model, statistics) if not group.fixed)
     top = float(numbers.max())
@@ -93,8 +93,8 @@ def test_percentile_clips_one_in_ten_thousand(seen):
     assert np.count_nonzero(numbers > clipped * 1.0001) == int(numbers.size * OUTLIER_SHARE)
 
 
-def test_mse_is_no_worse_than_the_full_range(seen):
-    model, _, statistics = seen
+def test_mse_is_no_worse_than_the_full_range(observation):
+    model, _, statistics = observation
     rng = np.random.default_rng(0)
     numbers = rng.laplace(size=(30_000, 1)).astype(np.float32)
     numbers[0] = 3 * np.abs(numbers).max()

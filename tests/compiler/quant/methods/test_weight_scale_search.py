@@ -1,4 +1,4 @@
-"""The searches of kl-cosine-literal, held against the paper's words: each scale runs the network."""
+"""The searches of kl-cosine-literal against the paper: each scale runs the network."""
 
 import math
 from collections import Counter
@@ -42,7 +42,7 @@ def quantize_at_share(weight, share):
 
 
 def run_whole(model, ranges, weights, images, *, quantised):
-    """All values of the network for images, node by node: of the quantised one rounded."""
+    """Return all values of the network for images, node by node, as quantized."""
     values = {"image": np.stack(images)}
     if quantised:
         values["image"] = round_to_scale(
@@ -66,7 +66,7 @@ def run_whole(model, ranges, weights, images, *, quantised):
 
 
 def run_unrounded(model, weights, values, node):
-    """What a convolution, then its activation, gives on stored inputs."""
+    """Return the output of a convolution and its activation on stored inputs."""
     stages, reader = [], node
     activations = values[node.inputs[0]]
     while reader is not None:
@@ -118,7 +118,7 @@ def compute_equation_10(pairs):
 
 
 def search_by_definition(model, ranges, images):
-    """Shares of all layers: for each scale that is tried, the whole network is run."""
+    """Return the shares of all layers. Each tried scale runs the complete network."""
     weights, shares_by_node = dict(model.weights), {}
     for node in model.graph.nodes:
         if not isinstance(node.op, Conv):

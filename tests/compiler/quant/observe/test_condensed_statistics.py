@@ -1,4 +1,4 @@
-"""Moments of what convolutions read, in place of the windows themselves."""
+"""Moments of convolution inputs, in place of the windows."""
 
 import gc
 import weakref
@@ -21,7 +21,7 @@ from tcc.testing.nets import build_dense
 
 
 def compute_moments(op, parts, images):
-    """Return the moments of windows of one convolution, of parts of one image each."""
+    """Return the moments of windows of one convolution, for parts of one image each."""
     windows = InputWindows(op, parts, tuple(range(images)))
     statistics = Statistics(tuple(map(str, range(images))), {}, {"conv": windows}, {})
     image_parts = [(image,) for image in range(images)]
@@ -78,13 +78,13 @@ def test_a_part_without_sampled_windows_adds_nothing():
 
 
 @pytest.fixture
-def known(tmp_path):
+def model_and_data(tmp_path):
     model = make_lowered_model(build_dense(), INT8)
     return model, write_tensors(tmp_path, model.graph.inputs[0].type.shape, 11)
 
 
-def test_statistics_by_parts_equal_statistics_at_once(known):
-    model, data = known
+def test_statistics_by_parts_equal_statistics_at_once(model_and_data):
+    model, data = model_and_data
     full_statistics, condensed_statistics = (
         observe(model, data),
         observe_folds(model, data, RunOptions(threads=2)),
@@ -123,8 +123,8 @@ def test_equal_images_are_in_one_part():
     assert sorted((*judge_part, *fit)) == list(range(7))
 
 
-def test_buffers_of_a_part_are_freed_before_the_next(known, monkeypatch):
-    model, data = known
+def test_buffers_of_a_part_are_freed_before_the_next(model_and_data, monkeypatch):
+    model, data = model_and_data
     buffers, live_counts = [], []
     allocate = observer._allocate_part
 
@@ -139,18 +139,18 @@ def test_buffers_of_a_part_are_freed_before_the_next(known, monkeypatch):
     observations = observe_parts(model, data, partition(data.digests), RunOptions(threads=1))
     while next(observations, None):
         pass
-    # The others of its own part alone are there when one is made.
+    # Only buffers of the same part exist when one is allocated.
     assert live_counts == [*range(len(buffers) // 4)] * 4
 
 
-def test_a_layer_that_is_too_large_has_no_moments(known, monkeypatch):
-    model, data = known
+def test_a_layer_that_is_too_large_has_no_moments(model_and_data, monkeypatch):
+    model, data = model_and_data
     monkeypatch.setattr(condensed_statistics, "MAX_WEIGHTS", 0)
     assert not observe_folds(model, data, RunOptions()).moments
 
 
-def test_extremes_and_outputs_do_not_depend_on_sampling(known, monkeypatch):
-    model, data = known
+def test_extremes_and_outputs_do_not_depend_on_sampling(model_and_data, monkeypatch):
+    model, data = model_and_data
     full_statistics = observe(model, data)
     monkeypatch.setattr(sampling, "MAX_SAMPLED_IMAGES", 4)
     sampled_statistics = observe(model, data)

@@ -1,4 +1,4 @@
-"""Observation: held against a run in which every value is an output."""
+"""Observation, compared with a run in which every value is an output."""
 
 from dataclasses import replace
 
@@ -22,11 +22,11 @@ nets = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 
 
 def run_all_values(model, data):
-    """All values of all images, each (images, *shape)."""
+    """Return all values of all images, each (images, *shape)."""
     names = {f"out {name}": name for name in model.graph.types}
     outputs = tuple(Output(out, name) for out, name in names.items())
     source = model.graph.inputs[0]
-    # an input cannot be an output under another name
+    # an input cannot be an output with another name
     outputs = tuple(end for end in outputs if end.value != source.name)
     probed_model = Model(replace(model.graph, outputs=outputs), model.weights)
     images = [data.read_tensor(i, source) for i in range(len(data))]
@@ -93,7 +93,7 @@ def test_windows_give_outputs_of_the_convolution(net, tmp_path):
         model_outputs = model_outputs.transpose(0, 2, 1).reshape(-1, model_outputs.shape[1])
         for row in window_outputs[:: max(1, len(window_outputs) // 50)]:
             assert np.abs(model_outputs - row).max(1).min() < 1e-4
-        if node.op.kernel != (1, 1):  # the maps are small: every output is in a window
+        if node.op.kernel != (1, 1):  # the maps are small, so every output is in a window
             assert len(window_outputs) == len(model_outputs)
 
 

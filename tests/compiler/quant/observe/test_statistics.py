@@ -1,4 +1,4 @@
-"""Patches of convolutions from windows of their inputs."""
+"""Convolution patches from windows of their inputs."""
 
 import numpy as np
 from hypothesis import given

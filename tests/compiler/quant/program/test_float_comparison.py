@@ -1,4 +1,4 @@
-"""Integers beside floats: the report, the floor, and the search for layers to keep in float."""
+"""Integers against floats: the report, the floor, and the search for float layers."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import Add, Conv, Flatten, GlobalAvgPool, Linear, MaxPool, Relu
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.float_comparison import FloatComparison, compare
-from tcc.compiler.quant.program.floor_program import compute_macs_share, search
+from tcc.compiler.quant.program.floor_program import compute_macs_share, search_float_layers
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import (
     float_program,
@@ -77,8 +77,8 @@ def test_layer_errors_match_the_executors(model, images, good):
     floats = float_program.run(tapped, xs)
     int8_runs = integer_program.run(program, xs, keep_all=True)
     assert {"stem_relu", "sum_relu", "pool", "gap"} <= set(layers)
-    assert not {"stem", "sum"} & set(layers)  # they are part of their clamps
-    assert "classes" not in layers  # its sums are real numbers at once
+    assert not {"stem", "sum"} & set(layers)  # fused into their clamps
+    assert "classes" not in layers  # its sums are real numbers
     for name, layer in layers.items():
         real = np.stack([tensors[f"{name}!"] for tensors in floats]).astype(np.float64)
         int_values = np.stack([tensors[name] for tensors in int8_runs]).astype(np.float64)
@@ -116,7 +116,7 @@ def test_the_layer_with_a_bad_scale_is_listed_first(model, images, good):
 
 
 def coarsen_range(calibration: Calibration, name: str, factor: float) -> Calibration:
-    """Return a calibration in which one value's scale is too large."""
+    """Return a calibration with one scale that is too large."""
     tensor_range = calibration.ranges[name]
     coarse_range = replace(tensor_range, scale=float(np.float32(tensor_range.scale * factor)))
     return replace(calibration, ranges={**calibration.ranges, name: coarse_range})
@@ -128,7 +128,7 @@ def test_the_search_keeps_the_bad_layer_in_float(model, images, good, tmp_path):
     int8_comparison = compare_programs(model, bad, images)
     floor = AccuracyFloor(0.999)
     assert not floor.is_met(int8_comparison.quality)
-    mixed, steps = search(
+    mixed, steps = search_float_layers(
         model,
         bad,
         int8_comparison,
@@ -136,7 +136,7 @@ def test_the_search_keeps_the_bad_layer_in_float(model, images, good, tmp_path):
         floor,
         silent,
     )
-    assert mixed.in_float == {"last_relu", "gap"}  # what is not rounded, and what reads it
+    assert mixed.in_float == {"last_relu", "gap"}  # the unrounded layer and its reader
     assert [step.name for step in steps] == ["last_relu"]
     mixed_comparison = compare_programs(model, mixed, images)
     assert floor.is_met(mixed_comparison.quality)
@@ -148,7 +148,7 @@ def test_the_search_keeps_the_bad_layer_in_float(model, images, good, tmp_path):
 
 
 def test_an_unreachable_floor_is_reported(model, images, good):
-    mixed, steps = search(
+    mixed, steps = search_float_layers(
         model,
         good,
         compare_programs(model, good, images),
@@ -168,7 +168,7 @@ def test_all_layers_in_float_give_the_float_model(model, images, good):
     expected, got = (
         output_comparison.compute_outputs(executable, images) for executable in (model, program)
     )
-    half = good.ranges["image"].scale / 2  # the input alone is quantised
+    half = good.ranges["image"].scale / 2  # only the input is quantized
     np.testing.assert_allclose(got["logits"], expected["logits"], atol=100 * half)
     assert output_comparison.compute_qualities(model, expected, got)["logits"].cosine > 0.99999
 

@@ -1,4 +1,4 @@
-"""Channel equalisation: the same function in floats, finer levels in integers."""
+"""Channel equalization: the same float outputs, finer quantization steps."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ FLOOR = 1 / 32
 
 
 def build_joined_graph() -> Graph:
-    """Two convolutions in a concat that a depthwise convolution reads, and then a dense one."""
+    """Return two convolutions in a concat, read by a depthwise and then a dense convolution."""
     add = NetBuilder(3, 8, 8, name="joined")
     left_conv = add("first", Conv(4, (1, 1)))
     add("second", Conv(4, (3, 3), padding=1), "image")
@@ -95,7 +95,7 @@ def test_channel_classes_are_traced_through_joins():
     assert classes.fixed[classes.ids_by_value["image"]].all()
     assert classes.fixed[classes.ids_by_value["end"]].all()
     assert not classes.fixed[classes.ids_by_value["a"]].any()
-    assert not classes.free[classes.ids_by_value["a"]].any()  # `end` sums over them
+    assert not classes.free[classes.ids_by_value["a"]].any()  # `end` sums over the channels
 
 
 def test_non_homogeneous_ops_keep_their_channels():
@@ -109,7 +109,7 @@ def test_non_homogeneous_ops_keep_their_channels():
 @settings(max_examples=30)
 @given(data=st.data(), power=st.sampled_from((0.0, 0.5, 1.0)))
 def test_equalization_keeps_the_outputs(data, power):
-    """With any factors that classes allow, whatever the network."""
+    """For any factors that the classes allow, and any network."""
     graph = draw_graph(data.draw)
     model = ready_random(graph, draw_weights(data.draw, graph))
     classes = find_channel_classes(model.graph)
@@ -132,7 +132,7 @@ def test_factors_equalize_the_channel_ranges(tmp_path):
     extremes = collect_extremes(statistics)
     channel_factors = compute_factors(model, extremes, EqualizationSetting(FLOOR, 0.0))
     assert set(channel_factors) >= {"first", "relu", "concat"}
-    assert "wise_relu" not in channel_factors  # the dense reader sums over it, and its power is 0
+    assert "wise_relu" not in channel_factors  # the dense reader sums over it; its power is 0
     assert channel_factors["concat"].tolist() == [
         *channel_factors["first"],
         *channel_factors["relu"],
@@ -152,10 +152,10 @@ def test_factors_equalize_the_channel_ranges(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("net", "most"), [(build_joined_graph, 1.0), (build_dense, 1.0), (build_gated, 1.5)]
+    ("net", "max_ratio"), [(build_joined_graph, 1.0), (build_dense, 1.0), (build_gated, 1.5)]
 )
-def test_equalization_reduces_the_int8_error(net, most, tmp_path):
-    """A gate leaves little to equalise: what it multiplies and its mean keep their channels."""
+def test_equalization_reduces_the_int8_error(net, max_ratio, tmp_path):
+    """A gate leaves little to equalize: its operands keep their channels."""
     model = scale_filters(make_lowered_model(net(), INT8))
     data = write_tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
     statistics = observe_folds(model, data, RunOptions())
@@ -187,7 +187,7 @@ def test_equalization_reduces_the_int8_error(net, most, tmp_path):
         )
     )
     assert equalized_loss < 1.5 * minmax_loss + 1e-6
-    assert moments < most * minmax_loss
+    assert moments < max_ratio * minmax_loss
     mixed = Calibration(ranges, round_nearest(equalized_model, ranges), channel_factors)
     names = frozenset(n.name for n in model.graph.nodes[len(model.graph.nodes) // 2 :])
     assert loss(replace(mixed, in_float=names)) < 0.01

@@ -1,4 +1,4 @@
-"""Weight rounding: the scale search, GPTQ, and what both promise."""
+"""Weight rounding: properties of the scale search and of GPTQ."""
 
 from itertools import product
 
@@ -24,7 +24,7 @@ def create_weights(seed: int, filters: int = 4, taps: int = 6) -> np.ndarray:
 
 
 def create_moments(seed: int, taps: int = 6, samples: int = 40, common: float = 2.0) -> np.ndarray:
-    """Return second moments of taps that have much in common."""
+    """Return second moments of strongly correlated taps."""
     random = np.random.default_rng(seed + 1)
     x = random.standard_normal((samples, taps)) + common * random.standard_normal((samples, 1))
     return x.T @ x / samples
@@ -54,10 +54,10 @@ def test_the_cost_is_the_mean_squared_output_error(seed):
 
 
 @settings(max_examples=30)
-@given(seed=seeds, alone=st.booleans())
-def test_the_best_scale_is_found_and_ties_take_the_larger(seed, alone):
+@given(seed=seeds, diagonal=st.booleans())
+def test_the_best_scale_is_found_and_ties_take_the_larger(seed, diagonal):
     weight = create_weights(seed)
-    given_moments = np.diag(create_moments(seed)) if alone else create_moments(seed)
+    given_moments = np.diag(create_moments(seed)) if diagonal else create_moments(seed)
     best = find_best_scale(weight, given_moments)
     best_cost = compute_cost(round_to_nearest(weight, best), best, weight, given_moments)
     for part in np.linspace(0.6, 1.0, 21):

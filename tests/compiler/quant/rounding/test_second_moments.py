@@ -1,4 +1,4 @@
-"""Moments of levels, from those of floats."""
+"""Moments of quantized values from moments of floats."""
 
 import numpy as np
 import pytest
@@ -18,6 +18,6 @@ def test_float_moments_become_moments_of_quantized_values(step):
     expected = quantized_values.T @ quantized_values
     assert level_sums.products[0][0] == pytest.approx(expected, rel=0.02)
     assert level_sums.total[0] == pytest.approx(quantized_values.sum(axis=0), rel=0.02)
-    # Without what rounding adds, squares would be too small: a twelfth of some of 2 and 8.
+    # Without the rounding variance of 1/12, squares would be too small.
     short = np.diag(sums.products[0][0]) / (np.repeat(factor, 4) * step) ** 2
     assert (short < 0.995 * np.diag(expected)).all()

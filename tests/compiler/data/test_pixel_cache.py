@@ -1,4 +1,4 @@
-"""Images that are decoded once, however often they are asked for."""
+"""The pixel cache: each image is decoded once."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def photographs(tmp_path):
     return dataset.read_dataset(tmp_path)
 
 
-def test_each_is_decoded_once_and_gives_the_same_bytes(photographs, monkeypatch):
+def test_each_image_is_decoded_once_with_the_same_pixels(photographs, monkeypatch):
     uncached = [photographs.read_tensor(index, SOURCE) for index in range(4)]
     decoded = []
     decode = confined_images.decode_input_pixels
@@ -34,7 +34,7 @@ def test_each_is_decoded_once_and_gives_the_same_bytes(photographs, monkeypatch)
         lambda data, *options: decoded.append(data) or decode(data, *options),
     )
     cached_set = replace(photographs, pixel_cache=PixelCache())
-    fit_set, held_out_set = cached_set.split()  # parts share what was read
+    fit_set, held_out_set = cached_set.split()  # both sets share the cache
     for _ in range(3):
         for index, expected in enumerate(uncached):
             np.testing.assert_array_equal(cached_set.read_tensor(index, SOURCE), expected)
@@ -44,7 +44,7 @@ def test_each_is_decoded_once_and_gives_the_same_bytes(photographs, monkeypatch)
     assert len(decoded) == 4
 
 
-def test_what_has_no_room_is_read_again_and_nobody_changes_what_is_kept(photographs):
+def test_cache_is_limited_and_read_only(photographs):
     store = PixelCache(free_bytes=2 * 8 * 8 * 3)
     cached_set = replace(photographs, pixel_cache=store)
     for index in range(4):

@@ -1,4 +1,4 @@
-"""What is missing is installed by the same command, whoever says so."""
+"""Install commands for missing tools are the same in every place."""
 
 import re
 import tomllib
@@ -25,14 +25,14 @@ def parse_names(requirements):
     return {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
 
 
-def test_extras_are_the_projects(project):
+def test_extras_match_the_project_file(project):
     extras = project["optional-dependencies"]
     assert {extra: parse_names(extras[extra]) for extra in EXTRAS} == {
         extra: set(packages) for extra, packages in EXTRAS.items()
     }
 
 
-def test_every_tool_is_known(project):
+def test_every_tool_has_an_install_command(project):
     known_packages = parse_names(project["dependencies"]) | {
         name for group in EXTRAS.values() for name in group
     }
@@ -42,7 +42,7 @@ def test_every_tool_is_known(project):
     assert set(doctor.BASE) <= known_packages
 
 
-def test_doctor_shows_what_each_extra_brings(tcc):
+def test_doctor_lists_the_packages_of_each_extra(tcc):
     document = tcc("doctor", "--json").document
     shown_names = {package["name"] for package in (*document["packages"], *document["tools"])}
     assert {name for group in EXTRAS.values() for name in group} <= shown_names
@@ -59,17 +59,17 @@ def test_doctor_shows_what_each_extra_brings(tcc):
         ("qemu-aarch64", "apt-get install qemu-user"),
     ],
 )
-def test_commands(name, command):
+def test_install_commands(name, command):
     assert describe_install(name) == Tool(name, "do this", None).install == command
 
 
-def test_doctor_says_the_same(tcc, monkeypatch):
+def test_doctor_has_the_same_install_commands(tcc, monkeypatch):
     from importlib import metadata
 
-    def version(name):
+    def raise_not_found(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", raise_not_found)
     monkeypatch.setattr("tcc.compiler.support.external_tools.installed_version", lambda name: None)
     packages = tcc("doctor", "--json").document["packages"]
     assert {"torch", "onnxsim", "onnx-graphsurgeon", "numpy"} <= {

@@ -1,4 +1,4 @@
-"""Levels straight from a file: those of its pixels, whoever scales them."""
+"""Pixel values read directly from a file equal those of separate decoding and resizing."""
 
 import io
 
@@ -43,19 +43,19 @@ def test_any_size_and_contract(shape, target, crop, mode, color, form):
 
 @pytest.mark.parametrize("shape", [(768, 1024), (1024, 768), (3, 2000), (2000, 3)])
 @pytest.mark.parametrize("mode", preprocess.MODES)
-def test_photographs(shape, mode):
+def test_photograph_sizes(shape, mode):
     contract = Preprocess(resize=PixelResize((224, 224), mode))
     assert_same(encode_image(shape, "JPEG"), contract, (3, 224, 224))
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "YCbCr"])
-def test_other_modes(mode):
+def test_other_colour_modes(mode):
     assert_same(
         encode_image((40, 30), "JPEG", mode), Preprocess(resize=PixelResize((9, 8))), (3, 9, 8)
     )
 
 
-def test_an_orientation_is_applied_first():
+def test_exif_orientation_is_applied_before_resizing():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encode_image((40, 30), "JPEG", exif=exif)
@@ -63,7 +63,7 @@ def test_an_orientation_is_applied_first():
     assert_same(data, Preprocess(resize=PixelResize((12, 8), "cover")), (3, 12, 8))
 
 
-def test_a_pillow_that_computes_otherwise_is_not_asked(monkeypatch):
+def test_pillow_with_other_results_is_not_used(monkeypatch):
     resize = Image.Image.resize
 
     def resize_otherwise(self, size, *options):
@@ -78,7 +78,7 @@ def test_a_pillow_that_computes_otherwise_is_not_asked(monkeypatch):
         pillow_resampling.is_equal.cache_clear()
 
 
-def test_pillow_is_asked_for_plain_photographs():
+def test_pillow_is_used_if_its_results_are_equal():
     assert pillow_resampling.is_equal()
 
 
@@ -90,7 +90,7 @@ def test_pillow_is_asked_for_plain_photographs():
         (encode_image((8, 8), "PNG"), "E0706"),
     ],
 )
-def test_errors_are_those_of_decoding(data, code):
+def test_errors_match_those_of_decoding(data, code):
     contract = Preprocess() if code == "E0706" else Preprocess(resize=PixelResize((9, 9)))
     with pytest.raises(UserError) as caught:
         images.decode_input_pixels(data, "x.png", contract, (3, 9, 9))
@@ -100,7 +100,7 @@ def test_errors_are_those_of_decoding(data, code):
     assert caught.value.diagnostics[0].code == code
 
 
-def test_a_large_image_is_refused_before_it_is_unpacked(monkeypatch):
+def test_large_image_is_refused_before_decoding(monkeypatch):
     monkeypatch.setattr(image_limits, "MAX_PIXELS", 1000)
     with pytest.raises(UserError, match="E0704"):
         images.decode_input_pixels(

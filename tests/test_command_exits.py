@@ -1,4 +1,4 @@
-"""How every command ends: by a signal, without a reader of its output, where memory is short."""
+"""How every command ends: after a signal, with a closed output pipe, and without memory."""
 
 import os
 import re
@@ -13,9 +13,9 @@ from command_uses import USES
 from test_network import session  # noqa: F401 - a fixture
 
 PROGRAM = "from tcc.compiler.entry import main; main()"
-RUNS = [each for each in USES if not each.serves]
+RUNS = [command_use for command_use in USES if not command_use.serves]
 LITTLE, MUCH = 150_000 * 1024, 1 << 33
-"""Bytes of address space, of which `ulimit -v 150000` gives the first."""
+"""Address space in bytes. `ulimit -v 150000` gives the first."""
 SIGNALLED = """
 import os, signal, sys
 left = int(sys.argv.pop(1))
@@ -34,13 +34,13 @@ main()
 
 
 def limit_memory(size):
-    """Return the words that begin a command with so much address space."""
+    """Return a command prefix that limits the address space."""
     return ("prlimit", f"--as={size}")
 
 
 @dataclass(frozen=True)
 class End:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -56,10 +56,10 @@ def copy(session, tmp_path_factory):  # noqa: F811
 def run(copy):
     """Run a use in the folder of the session."""
 
-    def run(use, program=PROGRAM, arguments=(), before=(), **options):
+    def run(use, program=PROGRAM, arguments=(), command_prefix=(), **options):
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         completed = subprocess.run(
-            [*before, sys.executable, "-c", program, *arguments, *use.words_again], cwd=copy.folder,
+            [*command_prefix, sys.executable, "-c", program, *arguments, *use.repeat_arguments], cwd=copy.folder,
             env=make_environment(copy.home), stdin=subprocess.DEVNULL, text=True, check=False, **streams,
         )  # fmt: skip
         remove_output(copy.folder, use)
@@ -69,26 +69,26 @@ def run(copy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("each", RUNS, ids=str)
-@pytest.mark.parametrize("place", [150, 900])
-def test_a_signal_ends_a_command_with_its_exit_code(run, copy, each, place):
-    """While the command line is imported, and where it imports so much, what the command needs."""
+@pytest.mark.parametrize("command_use", RUNS, ids=str)
+@pytest.mark.parametrize("module_count", [150, 900])
+def test_a_signal_ends_a_command_with_its_exit_code(run, copy, command_use, module_count):
+    """The signal comes during the imports of the command line or of the command."""
     (copy.folder / "signalled").unlink(missing_ok=True)
-    end = run(each, SIGNALLED, [str(place)])
+    end = run(command_use, SIGNALLED, [str(module_count)])
     signalled = (copy.folder / "signalled").exists()
-    assert signalled or place == 900
+    assert signalled or module_count == 900
     assert end.code == (143 if signalled else 0), end.err
     assert "Traceback" not in end.err
     assert not signalled or not re.search(r"\berror[:\[]", end.err)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("each", RUNS, ids=str)
-def test_a_closed_output_pipe_fails_no_command(run, each):
+@pytest.mark.parametrize("command_use", RUNS, ids=str)
+def test_a_closed_output_pipe_fails_no_command(run, command_use):
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        end = run(each, stdout=writer)
+        end = run(command_use, stdout=writer)
     finally:
         os.close(writer)
     assert end.code == 0, end.err
@@ -97,14 +97,21 @@ def test_a_closed_output_pipe_fails_no_command(run, each):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("each", RUNS, ids=str)
-def test_out_of_memory_is_reported_as_such(run, each):
-    end = run(each, before=limit_memory(LITTLE))
+@pytest.mark.parametrize("command_use", RUNS, ids=str)
+def test_out_of_memory_is_reported_as_such(run, command_use):
+    end = run(command_use, command_prefix=limit_memory(LITTLE))
     if end.code:
         assert (end.code, "error[E1402]: there is not enough memory" in end.err) == (1, True), end
     assert "internal error" not in end.err
     assert "Traceback" not in end.err
-    assert end.code or each.words[0] not in {"train", "calibrate", "run", "eval", "verify", "bench"}
+    assert end.code or command_use.arguments[0] not in {
+        "train",
+        "calibrate",
+        "run",
+        "eval",
+        "verify",
+        "bench",
+    }
 
 
 ABORTING = """
@@ -120,7 +127,7 @@ main()
 @pytest.mark.parametrize(
     ("action", "code"),
     [
-        ("os.abort", 1),  # an exception of C++ that nobody catches
+        ("os.abort", 1),  # an uncaught C++ exception
         ("lambda: os._exit(1)", 1),  # OpenBLAS
         ("lambda: bytearray(1 << 40)", 1),
         ("lambda: exit(4)", 4),
@@ -154,7 +161,7 @@ def test_a_signal_during_native_code_ends_a_command(tmp_path):
 
 
 def test_an_import_error_caused_by_a_signal_is_not_reported(tmp_path):
-    """Where native code is imported, what a handler raises becomes an ImportError."""
+    """During a native import, an exception of a signal handler becomes an ImportError."""
     program = (
         "import os, signal\n"
         "from importlib import import_module\n"

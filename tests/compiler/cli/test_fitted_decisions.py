@@ -1,4 +1,4 @@
-"""After `tcc eval --fit` all that can run a bundle decides alike: commands, C in each form, the page."""
+"""After `tcc eval --fit`, all ways to run a bundle decide the same: commands, C code and the page."""
 
 import ctypes
 import json
@@ -32,7 +32,7 @@ def draw(folder, seed):
 
 @pytest.fixture
 def fitted(tcc, home):
-    """A host bundle whose threshold, at the median, decides half of the images."""
+    """A host bundle with its threshold at the median, so half of the images are positive."""
     draw(home / "set/val", 0)
     draw(home / "set/test", 1)
     assert tcc("build", "tiny.yaml", "--target", "host", "-q").code == 0
@@ -45,7 +45,7 @@ def fitted(tcc, home):
 
 
 def run_library(bundle, paths):
-    """What the shared library gives of images: probabilities and the classes taken."""
+    """Return the shared library's probabilities and decisions for images."""
     library = ctypes.CDLL(str(bundle / "model/libtiny.so"))
     header = (bundle / "model/tiny.h").read_text()
     size = int(header.partition("_ARENA_SIZE ")[2].split()[0])
@@ -63,7 +63,7 @@ def run_library(bundle, paths):
 
 
 @pytest.mark.slow
-def test_commands_the_program_the_library_and_the_page_decide_alike(tcc, home, fitted):
+def test_commands_program_library_and_page_decide_the_same(tcc, home, fitted):
     bundle, evaluated = fitted
     paths = sorted((home / "set/test").rglob("*.png"))
     predictions = tcc("run", bundle, *paths, "--json").document["images"]
@@ -97,7 +97,7 @@ def test_commands_the_program_the_library_and_the_page_decide_alike(tcc, home, f
 
 
 @pytest.mark.slow
-def test_the_fitted_program_runs_without_being_vouched_for_and_verifies(tcc, home, fitted):
+def test_fitted_program_is_trusted_and_verifies(tcc, home, fitted):
     bundle, _ = fitted
     assert tcc("verify", bundle).code == 0
     program = bundle / "model/tiny-run"
@@ -108,9 +108,7 @@ def test_the_fitted_program_runs_without_being_vouched_for_and_verifies(tcc, hom
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", [{"temperature": 2.5}, {"thresholds": [0.125]}, None])
-def test_a_manifest_that_says_otherwise_than_its_libraries_does_not_verify(
-    tcc, home, fitted, change
-):
+def test_manifest_that_differs_from_its_libraries_is_refused(tcc, home, fitted, change):
     from tcc.compiler.support.json_records import seal
 
     path = fitted[0] / "manifest.json"
@@ -129,7 +127,7 @@ def test_a_manifest_that_says_otherwise_than_its_libraries_does_not_verify(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CC, reason="needs a C compiler")
-def test_a_program_linked_as_the_readme_says_decides_by_what_is_fitted(tcc, home, fitted):
+def test_program_linked_as_in_the_readme_uses_the_fitted_values(tcc, home, fitted):
     bundle, _ = fitted
     folder = bundle / "model"
     lines = [line[4:] for line in (folder / "README.txt").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Pictures of graphs: nothing overlaps, every text fits, whatever a spec says."""
+"""Figures of graphs: no overlaps, and every text fits, for any spec."""
 
 import xml.etree.ElementTree as ET
 from collections import defaultdict
@@ -44,14 +44,14 @@ def contains_rectangle(outer, inner):
 
 
 def compute_extent(text):
-    """The rectangle that a text takes at most."""
+    """Return the largest rectangle that a text can take."""
     width = text.font.measure_width(text.text)
     left_edge = text.x - width // 2 if text.centred else text.x
     return left_edge, text.y - text.font.size, left_edge + width, text.y + 3
 
 
 def check(drawing, flows_right=False):
-    """Nothing overlaps, all is inside of what holds it, and lines are upright or level."""
+    """Nothing overlaps, everything is inside its container, and lines are horizontal or vertical."""
     page = (0, 0, drawing.width, drawing.height)
     siblings = defaultdict(list)
     for frame in drawing.frames:
@@ -69,7 +69,7 @@ def check(drawing, flows_right=False):
 
 
 def check_texts(drawing, page):
-    """No box covers a block's header or a shape, and no two shapes meet."""
+    """No box covers a block header or a shape, and shapes do not overlap."""
     for frame in drawing.frames:
         if frame.parent >= 0:
             for text in drawing.frames[frame.parent].texts:
@@ -83,7 +83,7 @@ def check_texts(drawing, page):
 
 
 def check_apart(wires):
-    """Lines run in one another only where they are one value's, or enter one box."""
+    """Lines overlap only if they carry one value or enter one box."""
     tracks = defaultdict(list)
     for wire in wires:
         for a, b in zip(wire.points, wire.points[1:], strict=False):
@@ -102,7 +102,7 @@ def check_apart(wires):
 def check_wire(wire, boxes, page, flows_right):
     for (x, y), (to_x, to_y) in zip(wire.points, wire.points[1:], strict=False):
         assert x == to_x or y == to_y
-        assert to_x >= x if flows_right else to_y >= y, "lines go with the flow"
+        assert to_x >= x if flows_right else to_y >= y, "lines must follow the flow"
         line = (min(x, to_x), y, max(x, to_x), to_y)
         assert contains_rectangle(page, line)
         assert not [box for box in boxes if is_overlapping(box, line)], wire
@@ -134,7 +134,7 @@ def test_every_operation_is_shown_at_op_level(graph):
 
 
 def test_block_level_costs_add_up_to_the_graph(graph):
-    """What the boxes at the top cost is what the graph costs, whatever is folded."""
+    """The costs of the top-level boxes add up to those of the graph."""
     from tcc.compiler.ir.cost import compute_cost
 
     top = [f.box for f in plan_drawing(graph, Level.BLOCK).frames if f.parent < 0]
@@ -167,7 +167,7 @@ class TestDenseNet:
         ]
 
     def test_the_main_line_is_straight(self, drawing):
-        """Every arrow into a box of the outermost level comes down at one place."""
+        """Every arrow into an outermost box ends at the same horizontal position."""
         end_columns = {
             wire.points[-1][0]
             for wire in drawing.wires
@@ -211,7 +211,7 @@ def test_outputs_show_that_they_are_training_only():
 
 
 def test_mutually_dependent_blocks_are_drawn_as_operations():
-    """No order of boxes could draw two blocks that wait for each other."""
+    """No box order could draw two mutually dependent blocks."""
     add = NetBuilder(4, 8, 8)
     add("a/first", Relu())
     add("b/first", Relu())
@@ -225,7 +225,7 @@ def test_mutually_dependent_blocks_are_drawn_as_operations():
 
 
 def build_woven_graph(count):
-    """A graph in which each value is read at once, a little later and much later."""
+    """Return a graph in which each value is read at once, a little later and much later."""
     add = NetBuilder(4, 8, 8)
     names = ["image"]
     for n in range(count // 2):
@@ -247,7 +247,7 @@ def test_a_thousand_nodes_in_any_order_are_drawn(level):
 
 @BOTH
 def test_values_with_many_readers_are_drawn(level):
-    """A flat DenseNet: every step reads the last twenty."""
+    """A flat DenseNet: every step reads the last twenty values."""
     add = NetBuilder(4, 8, 8)
     names = [add("stem", Relu())]
     for n in range(60):

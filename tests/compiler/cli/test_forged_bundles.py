@@ -1,4 +1,4 @@
-"""Bundles that somebody edited and sealed again: each command that runs them finds it out."""
+"""Bundles that somebody edited and sealed again: each command that runs them detects the change."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ def read_manifest(folder: Path) -> manifest.Manifest:
 
 
 def write_sealed_manifest(folder: Path, forged_manifest: manifest.Manifest) -> None:
-    """Write a manifest as a forger would: files hashed anew, sealed."""
+    """Write a manifest as a forger would: with updated file hashes and a valid seal."""
     files = tuple(
         replace(f, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
         for f in forged_manifest.files
@@ -34,7 +34,7 @@ def write_sealed_manifest(folder: Path, forged_manifest: manifest.Manifest) -> N
 
 @pytest.fixture
 def commands(tcc, picture, images):
-    """The three commands that run a bundle, on one."""
+    """Run the three commands that execute a bundle."""
 
     def run(folder: Path, *args: str):
         return {
@@ -104,7 +104,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize(("change", "label"), FORGED.values(), ids=FORGED)
-def test_a_manifest_that_contradicts_itself(commands, built, change, label):
+def test_inconsistent_manifest_is_refused(commands, built, change, label):
     write_sealed_manifest(built, change(read_manifest(built)))
     for command, outcome in commands(built).items():
         assert outcome.code == 2, command
@@ -113,16 +113,16 @@ def test_a_manifest_that_contradicts_itself(commands, built, change, label):
         assert label in outcome.err
 
 
-@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999", '"0"', "true", "null"])
-def test_a_tolerance_that_is_no_number(commands, built, word):
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", '"0"', "true", "null"])
+def test_invalid_tolerance_is_refused(commands, built, number):
     path = built / manifest.NAME
-    path.write_text(path.read_text().replace('"relative": 0.0001', f'"relative": {word}'))
+    path.write_text(path.read_text().replace('"relative": 0.0001', f'"relative": {number}'))
     for outcome in commands(built).values():
         assert outcome.code == 2
         assert "error[E0621]" in outcome.err
 
 
-WRONG = {
+WRONG_OUTPUTS = {
     "another name": (
         lambda outputs: {"other": outputs["logits"]},
         "its outputs are other, not logits",
@@ -151,8 +151,8 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("change", "label"), WRONG.values(), ids=WRONG)
-def test_an_artifact_of_other_outputs(commands, built, monkeypatch, change, label):
+@pytest.mark.parametrize(("change", "label"), WRONG_OUTPUTS.values(), ids=WRONG_OUTPUTS)
+def test_artifact_with_other_outputs_is_refused(commands, built, monkeypatch, change, label):
     infer = OnnxRuntime.infer
     monkeypatch.setattr(OnnxRuntime, "infer", lambda *w: [change(o) for o in infer(*w)])
     for command, outcome in commands(built).items():
@@ -162,7 +162,7 @@ def test_an_artifact_of_other_outputs(commands, built, monkeypatch, change, labe
         assert label in outcome.err
 
 
-def test_a_build_of_other_outputs_is_not_written(tcc, home, monkeypatch):
+def test_build_with_other_outputs_is_not_written(tcc, home, monkeypatch):
     infer = OnnxRuntime.infer
     truncate_outputs = lambda *args: [{"logits": o["logits"][:2]} for o in infer(*args)]  # noqa: E731
     monkeypatch.setattr(OnnxRuntime, "infer", truncate_outputs)
@@ -174,11 +174,11 @@ def test_a_build_of_other_outputs_is_not_written(tcc, home, monkeypatch):
 
 
 class TestCollapse:
-    """Outputs that would pass, were only a share of the largest number looked at."""
+    """Outputs that would pass if only the difference relative to the largest number counted."""
 
     @pytest.fixture
     def small(self, tcc, built, monkeypatch):
-        """An artifact whose outputs are below what rounding is allowed at `dynamic`."""
+        """An artifact with outputs smaller than the allowed rounding error of `dynamic`."""
         dynamic = ("build", "tiny.yaml", "--target", "ort", "--precision", "dynamic", "-q")
         assert tcc(*dynamic).code == 0
         rmtree(built)
@@ -194,12 +194,12 @@ class TestCollapse:
         return OnnxRuntime.infer
 
     @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
-    def test_the_same_value_everywhere(self, tcc, built, small, monkeypatch, value):
+    def test_constant_outputs_disagree(self, tcc, built, small, monkeypatch, value):
         outputs = {"logits": np.full(3, value, np.float32)}
         monkeypatch.setattr(OnnxRuntime, "infer", lambda *args: [outputs, outputs])
         assert tcc("verify", built).code == 4
 
-    def test_a_share_of_the_goldens_own_magnitude(self, tcc, built, small, monkeypatch):
+    def test_tolerance_is_relative_to_the_golden_values(self, tcc, built, small, monkeypatch):
         def verify_scaled(share):
             scaled = lambda *args: [  # noqa: E731
                 {k: v * np.float32(1 + share) for k, v in o.items()} for o in small(*args)
@@ -210,7 +210,7 @@ class TestCollapse:
         assert verify_scaled(0.3).code == 4
         assert verify_scaled(0.05).code == 0
 
-    def test_the_same_answer_for_every_image(self, tcc, built, small, monkeypatch):
+    def test_same_output_for_every_image_disagrees(self, tcc, built, small, monkeypatch):
         repeat_first = lambda *args: [small(*args)[0]] * 2  # noqa: E731
         monkeypatch.setattr(OnnxRuntime, "infer", repeat_first)
         outcome = tcc("verify", built, "--json")
@@ -218,15 +218,15 @@ class TestCollapse:
         agreement = outcome.document["bundles"][0]["agreement"]
         assert [comparison["stuck"] for comparison in agreement] == [True, True]
 
-    def test_goldens_that_are_no_numbers_agree_with_nothing(self, tcc, built, monkeypatch):
-        none = np.full(3, np.nan, np.float32)
-        monkeypatch.setattr(OnnxRuntime, "infer", lambda *args: [{"logits": none}] * 2)
+    def test_nan_goldens_disagree(self, tcc, built, monkeypatch):
+        nan_outputs = np.full(3, np.nan, np.float32)
+        monkeypatch.setattr(OnnxRuntime, "infer", lambda *args: [{"logits": nan_outputs}] * 2)
         for path in built.glob("goldens/*/output_0.bin"):
-            path.write_bytes(none.tobytes())
+            path.write_bytes(nan_outputs.tobytes())
         write_sealed_manifest(built, change_tolerance(0.0)(read_manifest(built)))
         assert tcc("verify", built).code == 4
 
-    def test_goldens_that_are_all_the_same_are_said(self, tcc, built, monkeypatch):
+    def test_equal_goldens_are_reported(self, tcc, built, monkeypatch):
         logits = np.float32([1, 2, 3])
         monkeypatch.setattr(OnnxRuntime, "infer", lambda *args: [{"logits": logits}] * 2)
         for path in built.glob("goldens/*/output_0.bin"):
@@ -236,7 +236,7 @@ class TestCollapse:
         assert outcome.code == 0
         assert "all goldens have the same output `logits`" in outcome.err
 
-    def test_a_tensor_that_is_not_what_the_image_becomes(self, tcc, built):
+    def test_golden_tensor_must_match_its_image(self, tcc, built):
         path = built / "goldens/1/input.bin"
         path.write_bytes(bytes(len(path.read_bytes())))
         write_sealed_manifest(built, read_manifest(built))
@@ -245,7 +245,7 @@ class TestCollapse:
         assert "its stored tensor differs from the preprocessed image" in outcome.err
 
 
-def test_a_file_beside_the_targets(commands, built):
+def test_unlisted_file_is_refused(commands, built):
     (built / "model/evil-run").write_text("#!/bin/sh\n")
     for outcome in commands(built).values():
         assert outcome.code == 2
@@ -254,7 +254,7 @@ def test_a_file_beside_the_targets(commands, built):
 
 @pytest.mark.parametrize("name", ["model/model.onnx", "goldens/1/input.bin", "manifest.json"])
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
-def test_what_is_no_file(commands, built, name, kind):
+def test_pipes_devices_and_folders_are_refused(commands, built, name, kind):
     path = built / name
     path.unlink()
     match kind:
@@ -271,10 +271,10 @@ def test_what_is_no_file(commands, built, name, kind):
 
 
 def replace_while_running(monkeypatch, built, change, times):
-    """Let the first runs of a bundle end while another one is put in its place, as a build does."""
+    """Replace the bundle with another one during its first runs, as a build does."""
     infer, calls = OnnxRuntime.infer, []
 
-    def replaced(*args):
+    def infer_and_replace(*args):
         outputs = infer(*args)
         calls.append(args)
         if len(calls) <= times:
@@ -285,19 +285,19 @@ def replace_while_running(monkeypatch, built, change, times):
             fresh.rename(built)
         return outputs
 
-    monkeypatch.setattr(OnnxRuntime, "infer", replaced)
+    monkeypatch.setattr(OnnxRuntime, "infer", infer_and_replace)
     return calls
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_the_same_bundle_takes_its_place_meanwhile(tcc, built, images, monkeypatch, times):
-    """Two builds of one network into one folder do not hinder who uses it: it runs once more."""
+def test_same_bundle_rebuilt_during_a_run(tcc, built, images, monkeypatch, times):
+    """Two builds into one folder do not disturb a reader: it runs once more."""
     evaluate = ("eval", built, "--data", images, "--json")
     expected_document = json.loads(tcc(*evaluate).out)
     calls = replace_while_running(monkeypatch, built, lambda _: None, times)
     document = json.loads(tcc(*evaluate).out)
     assert {k: v for k, v in document.items() if v != expected_document[k]}.keys() <= {"seconds"}
-    assert len(calls) > times  # what counts began and ended with one and the same folder
+    assert len(calls) > times  # the counted run started and ended with the same folder
     assert tcc("verify", built).code == 0
 
 
@@ -320,11 +320,13 @@ def remove_manifest(fresh):
 @pytest.mark.parametrize(
     ("change", "times"),
     [
-        pytest.param(lambda _: None, 1000, id="no end of it"),
+        pytest.param(lambda _: None, 1000, id="replaced every time"),
         *((change, 1) for change in (change_model_name, change_model_byte, remove_manifest)),
     ],
 )
-def test_another_bundle_takes_its_place_meanwhile(tcc, built, images, monkeypatch, change, times):
+def test_other_bundle_written_during_a_run_is_refused(
+    tcc, built, images, monkeypatch, change, times
+):
     replace_while_running(monkeypatch, built, change, times)
     for args in (("eval", built, "--data", images), ("verify", built)):
         outcome = tcc(*args)
@@ -332,7 +334,7 @@ def test_another_bundle_takes_its_place_meanwhile(tcc, built, images, monkeypatc
         assert "error[E0622]" in outcome.err
         assert "another bundle replaced this one while it was in use" in outcome.err
         if times == 1:
-            return  # what is there now is another one, and is looked at as such
+            return  # the new bundle is another one, and is evaluated as such
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +353,7 @@ def runner(tmp_path_factory):
     return folder / "tiny-host-fp32"
 
 
-DESCRIBED = json.dumps({"outputs": [{"name": "logits", "shape": [3]}]})
+DESCRIPTION = json.dumps({"outputs": [{"name": "logits", "shape": [3]}]})
 PROGRAMS = {
     "no JSON": ("print('hello')", "E0652", "it is not JSON"),
     "nothing": ("", "E0652", "it is not JSON"),
@@ -368,13 +370,13 @@ PROGRAMS = {
     "without end": (
         "while True: print('x' * 65536)", "E0652", "the program writes more than its outputs",
     ),
-    "no raw file": (f"print('{DESCRIBED}')", "E0652", "the program did not write its raw outputs"),
+    "no raw file": (f"print('{DESCRIPTION}')", "E0652", "the program did not write its raw outputs"),
     "a short raw file": (
-        f"print('{DESCRIBED}'); raw(b'1234')", "E0652", "4 bytes instead of ",
+        f"print('{DESCRIPTION}'); raw(b'1234')", "E0652", "4 bytes instead of ",
     ),
-    "a long raw file": (f"print('{DESCRIBED}'); raw(bytes(999))", "E0652", "more bytes instead of"),
+    "a long raw file": (f"print('{DESCRIPTION}'); raw(bytes(999))", "E0652", "more bytes instead of"),
     "another output": (
-        f"print('{DESCRIBED}'.replace('logits', 'x')); raw(bytes(12 * images))", "E0655",
+        f"print('{DESCRIPTION}'.replace('logits', 'x')); raw(bytes(12 * images))", "E0655",
         "its outputs are x, not logits",
     ),
     "status 9": ("sys.stderr.write('no\\n'); sys.exit(9)", "E0652", "failed with status 9"),
@@ -384,11 +386,11 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize(("text", "code", "label"), PROGRAMS.values(), ids=PROGRAMS)
-def test_a_program_that_is_another(commands, runner, tmp_path, monkeypatch, text, code, label):
+def test_replaced_program_is_refused(commands, runner, tmp_path, monkeypatch, text, code, label):
 
     from tcc.compiler.support import bounded_process
 
-    if "sleep" in text:  # any other may get no processor for a second
+    if "sleep" in text:  # for other cases one second without a processor is possible
         monkeypatch.setattr(bounded_process, "IDLE_SECONDS", 1)
     folder = tmp_path / "forged"
     copytree(runner, folder)
@@ -408,8 +410,8 @@ def test_a_program_that_is_another(commands, runner, tmp_path, monkeypatch, text
         assert label in outcome.err
 
 
-@pytest.mark.parametrize("word", ["WHILE", "IF", "CALL_ONCE", "VAR_HANDLE"])
-def test_a_tflite_file_with_control_flow(tcc, home, images, commands, word):
+@pytest.mark.parametrize("op_name", ["WHILE", "IF", "CALL_ONCE", "VAR_HANDLE"])
+def test_tflite_file_with_control_flow_is_refused(tcc, home, images, commands, op_name):
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -419,7 +421,7 @@ def test_a_tflite_file_with_control_flow(tcc, home, images, commands, word):
     path = folder / "model/model.tflite"
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
     code = model.operatorCodes[-1]
-    code.builtinCode = getattr(schema.BuiltinOperator, word)
+    code.builtinCode = getattr(schema.BuiltinOperator, op_name)
     code.deprecatedBuiltinCode = min(code.builtinCode, 127)
     builder = flatbuffers.Builder(1 << 12)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
@@ -428,4 +430,4 @@ def test_a_tflite_file_with_control_flow(tcc, home, images, commands, word):
     for outcome in commands(folder).values():
         assert outcome.code == 2
         assert f"--> {path}" in outcome.err
-        assert f"it has the operator `{word}`, which tcc does not write" in outcome.err
+        assert f"it has the operator `{op_name}`, which tcc does not write" in outcome.err

@@ -1,4 +1,4 @@
-"""TFLite files that hold what no model of tcc has are refused before anything runs them."""
+"""TFLite files with content that tcc never writes are refused before they run."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +34,7 @@ def data() -> bytes:
 
 
 def replace_op_code(data: bytes, op_name: str, *, old: bool) -> bytes:
-    """Return a file whose last kind of operator is another, said in one of the two fields."""
+    """Return a file with another last operator code, in one of the two fields."""
     model = parse_tflite(data)
     code, number = model.operatorCodes[-1], getattr(schema.BuiltinOperator, op_name)
     code.builtinCode = 0 if old else number
@@ -42,18 +42,18 @@ def replace_op_code(data: bytes, op_name: str, *, old: bool) -> bytes:
     return pack_model(model)
 
 
-@pytest.mark.parametrize("word", FLOW)
-def test_unknown_operators_are_refused(data: bytes, word: str) -> None:
+@pytest.mark.parametrize("operator_name", FLOW)
+def test_unknown_operators_are_refused(data: bytes, operator_name: str) -> None:
     with pytest.raises(
-        ValueError, match=rf"it has the operator `{word}`, which tcc does not write"
+        ValueError, match=rf"it has the operator `{operator_name}`, which tcc does not write"
     ):
-        file_inspection.read_graph(replace_op_code(data, word, old=False))
+        file_inspection.read_graph(replace_op_code(data, operator_name, old=False))
 
 
-@pytest.mark.parametrize("word", ["WHILE", "IF", "CUSTOM"])
-def test_unknown_operators_in_the_old_field_are_refused(data: bytes, word: str) -> None:
-    with pytest.raises(ValueError, match=rf"it has the operator `{word}`"):
-        file_inspection.read_graph(replace_op_code(data, word, old=True))
+@pytest.mark.parametrize("operator_name", ["WHILE", "IF", "CUSTOM"])
+def test_unknown_operators_in_the_old_field_are_refused(data: bytes, operator_name: str) -> None:
+    with pytest.raises(ValueError, match=rf"it has the operator `{operator_name}`"):
+        file_inspection.read_graph(replace_op_code(data, operator_name, old=True))
 
 
 def test_additional_subgraphs_are_refused(data: bytes) -> None:
@@ -73,7 +73,7 @@ def test_invalid_files_are_refused(data: bytes) -> None:
             damaged[index] = random.integers(256)
         texts.append(bytes(damaged))
     for text in texts:
-        with suppress(ValueError):  # many are still whole
+        with suppress(ValueError):  # many are still valid
             file_inspection.read_numbers(text)
     for text in texts[:8]:
         with pytest.raises(ValueError, match=r"not a TFLite file|graphs"):

@@ -1,4 +1,4 @@
-"""The sample tiles and cells: drawn by the tool that claims to have drawn them."""
+"""The sample tiles and cells equal the output of the tool that draws them."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Pipes and devices where a file is read: refused at once, with what they are."""
+"""Pipes and devices in place of files are refused immediately with their kind."""
 
 import os
 import signal
@@ -31,12 +31,12 @@ KIND_PHRASES = {
 
 @contextmanager
 def limit_time(seconds: int):
-    """End what waits for a writer that never comes."""
+    """Stop a test that waits for a writer that never comes."""
 
-    def late(*_: object) -> None:
+    def raise_timeout(*_: object) -> None:
         raise AssertionError("it waits")
 
-    original_handler = signal.signal(signal.SIGALRM, late)
+    original_handler = signal.signal(signal.SIGALRM, raise_timeout)
     signal.alarm(seconds)
     try:
         yield
@@ -56,20 +56,20 @@ def make_special_file(path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KIND_PHRASES)
-@pytest.mark.parametrize("words", READ_COMMANDS.values(), ids=READ_COMMANDS)
-def test_it_is_refused_at_once(tcc, home, words, kind):
-    if "run" in words:
+@pytest.mark.parametrize("command", READ_COMMANDS.values(), ids=READ_COMMANDS)
+def test_special_files_are_refused_immediately(tcc, home, command, kind):
+    if "run" in command:
         assert tcc(*BUILD).code == 0
-    if "--rules" in words:
+    if "--rules" in command:
         from tcc.compiler.data import weights
         from tcc.compiler.frontend.spec import load
 
         graph = load(home / "tiny.yaml").graph
         weights.write(home / "w.safetensors", weights.initialize_random(graph))
-    (name,) = (arg for arg in words if arg.startswith("PATH"))
+    (name,) = (arg for arg in command if arg.startswith("PATH"))
     make_special_file(home / name, kind)
     with limit_time(20):
-        outcome = tcc(*words)
+        outcome = tcc(*command)
     assert outcome.code == 2
     assert name in outcome.err
     message = (
@@ -79,7 +79,7 @@ def test_it_is_refused_at_once(tcc, home, words, kind):
 
 
 @pytest.mark.parametrize("kind", KIND_PHRASES)
-def test_a_project_file(tcc, home, kind):
+def test_special_project_file_is_refused(tcc, home, kind):
     make_special_file(home / "tcc.toml", kind)
     with limit_time(20):
         outcome = tcc("check", "tiny.yaml")

@@ -1,4 +1,4 @@
-"""What pictures show is right: layers, maps of classes, integers as real numbers; same bytes."""
+"""Plots are correct and reproducible: layers, class maps and int8 activations as real values."""
 
 import json
 from itertools import pairwise
@@ -45,7 +45,7 @@ def quantised(net, tmp_path):
 
 
 class TestClassMaps:
-    """By hand: behind a mean of maps, class activation is the weights, and so is the gradient."""
+    """Before a mean of maps, class activation maps are the weighted maps, and so are gradients."""
 
     @pytest.mark.parametrize(
         "end",
@@ -70,7 +70,7 @@ class TestClassMaps:
         bias = net.model.weights[linear.params[1]]
         for index in range(3):
             heat_map = class_maps.compute_activation_map(net.model, maps, linear, raw, index)
-            # The mean of a class's map is its output, but for the bias.
+            # The mean of a class map is the class output without the bias.
             assert heat_map.heat.mean() + bias[index] == pytest.approx(raw[index], abs=1e-5)
 
     def test_class_maps_before_a_mean_are_weighted_maps(self, net):
@@ -133,7 +133,7 @@ class TestLayers:
             node.name for node in layers.select_convolutions(net.spec.graph, "net")
         ]
         for _, floats, integers in filters:
-            # the method may clip a filter's largest weight, so that single ones are off by more
+            # the method may clip the largest weight of a filter, so single errors are larger
             off = np.sqrt(((floats - integers) ** 2).mean() / (floats**2).mean())
             assert 0 < off < 0.02
             assert len(np.unique(integers[0])) > 20
@@ -172,7 +172,7 @@ def test_plots_are_reproducible(name, suffix):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_labels_do_not_overlap(name):
-    """Names along an axis or in a legend do not overlap, and nothing leaves the picture."""
+    """Names along an axis or in a legend do not overlap, and nothing leaves the plot."""
     figure = drawing.draw_styled(FIGURES[name])
     FigureCanvasAgg(figure).draw()
     width, height = figure.bbox.width, figure.bbox.height
@@ -203,7 +203,7 @@ def test_axes_and_colour_bars_are_labelled():
     for name, request in FIGURES.items():
         figure = drawing.draw_styled(request)
         assert figure.dpi >= 150
-        # A page shows figures at 838 pixels: at 9.2 inches, text of 8 points has 10 pixels.
+        # A page shows figures 838 pixels wide: at 9.2 inches, text of 8 points has 10 pixels.
         assert figure.get_figwidth() < 9.2 or name in ("many classes", "points")
         for axes in (axes for axes in figure.axes if axes.axison):
             assert axes.get_ylabel()

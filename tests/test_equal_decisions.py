@@ -1,4 +1,4 @@
-"""C, Python and the page decide alike, bit for bit: random outputs, ties, and values at thresholds."""
+"""C, Python and the web page decide the same, bit for bit: random outputs, ties and thresholds."""
 
 import ctypes
 import json
@@ -53,7 +53,7 @@ RNG = np.random.default_rng(29)
 
 
 def generate_cases(count=1500):
-    """Outputs with operating points: half of the thresholds are log-odds that occur, to the bit."""
+    """Return outputs with operating points. Half of the thresholds equal occurring log-odds."""
     for number in range(count):
         size = int(RNG.integers(1, 9))
         scale = float(RNG.choice([1e-3, 1.0, 6.0, 300.0, 1e30]))
@@ -83,7 +83,7 @@ def generate_cases(count=1500):
 
 
 def decide_in_python(activation, kind, raw, point):
-    """The classes that Python takes an output for."""
+    """Return the classes that Python assigns to an output."""
     if kind == "regression":
         return []
     if kind == "decisions":
@@ -108,7 +108,7 @@ def library(tmp_path_factory):
 
 
 def decide_in_c(library, activation, kind, raw, point, column):
-    """The classes by C, and the log-odds of one as bytes."""
+    """Return the classes from C, and the log-odds of one column as bytes."""
     size, floats = len(raw), raw.ctypes.data_as(ctypes.c_void_p)
     positive = -1 if point.positive is None else point.positive
     record = [1, 0, size, point.temperature, positive, len(point.thresholds), *point.thresholds]
@@ -133,7 +133,7 @@ def test_c_and_python_decide_the_same(library):
         expected = decide_in_python(activation, kind, raw, point), odds.tobytes().hex()
         assert decide_in_c(library, activation, kind, raw, point, column) == expected
         classes.add((kind, bool(point.thresholds), column in expected[0]))
-    assert len(classes) == 9, classes  # thresholds on both sides
+    assert len(classes) == 9, classes  # thresholds just below and above
 
 
 @needs_node

@@ -1,4 +1,4 @@
-"""Project files of others are refused, and one's own leads nowhere else."""
+"""Project files of other users are refused, and a project writes only into its folder."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 NOBODY = 65534
-AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make files of others")
+AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root to create files of other users")
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def format_code(outcome) -> str:
     return f"{outcome.code} {outcome.err.partition('[')[2][:5]}"
 
 
-SPOIL = {
+OWNER_CHANGES = {
     "file": lambda home: os.chown(home / "a/tcc.toml", NOBODY, NOBODY),
     "folder": lambda home: os.chown(home / "a", NOBODY, NOBODY),
     "above": lambda home: os.chown(home, NOBODY, NOBODY),
@@ -41,10 +41,10 @@ SPOIL = {
 
 
 @AS_ROOT
-@pytest.mark.parametrize("spoil", SPOIL)
-def test_a_project_file_that_others_can_change_is_refused(spoil, tcc, home):
+@pytest.mark.parametrize("change", OWNER_CHANGES)
+def test_project_file_writable_by_others_is_refused(change, tcc, home):
     assert tcc("check").code == 0
-    SPOIL[spoil](home)
+    OWNER_CHANGES[change](home)
     try:
         for args in (("check",), ("build",), ("check", "../tiny.yaml"), ("run", "x", "y.png")):
             outcome = tcc(*args)
@@ -58,24 +58,24 @@ def test_a_project_file_that_others_can_change_is_refused(spoil, tcc, home):
 
 
 @AS_ROOT
-def test_a_folder_can_be_trusted(tcc, home):
+def test_trusted_project_folder_is_accepted(tcc, home):
     os.chown(home / "a", NOBODY, NOBODY)
     assert format_code(tcc("check")) == "2 E1361"
     assert tcc("trust", "folder", home / "a").code == 0
     assert tcc("check").code == 0
     (home / "a/b/tcc.toml").write_bytes((home / "a/tcc.toml").read_bytes())
-    assert format_code(tcc("check")) == "2 E1361"  # that one alone
+    assert format_code(tcc("check")) == "2 E1361"  # only this folder
 
 
 @AS_ROOT
-def test_one_of_roots_is_obeyed_by_all(home):
+def test_project_file_of_root_is_accepted_for_all_users(home):
     from tcc.compiler.support import project_file
 
     for path in (home / "a/b", home / "config"):
         if path.exists():
             os.chown(path, NOBODY, NOBODY)
     top = home
-    while top.stat().st_mode & 0o005 != 0o005:  # pytest's own folders are root's alone
+    while top.stat().st_mode & 0o005 != 0o005:  # pytest's folders are private to root
         top.chmod(0o755)
         top = top.parent
     child = os.fork()
@@ -85,19 +85,19 @@ def test_one_of_roots_is_obeyed_by_all(home):
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_none_is_looked_for_above_a_repository(tcc, home):
+def test_search_stops_at_the_repository_root(tcc, home):
     (home / "a/b/.git").mkdir()
     assert format_code(tcc("check")) == "2 E0608"
     (home / "a/b/.git").rename(home / "a/.git")
     assert tcc("check").code == 0
     (home / "a/.git").rename(home / "a/b/.git")
     (home / "a/b/.git").rmdir()
-    (home / "a/b/.git").write_text("gitdir: elsewhere\n")  # as a worktree has it
+    (home / "a/b/.git").write_text("gitdir: elsewhere\n")  # as in a worktree
     assert format_code(tcc("check")) == "2 E0608"
 
 
 @pytest.mark.parametrize("out", ["..", "../x", "/nowhere", "a/../../x", "~/x", "link", "link/x"])
-def test_out_stays_in_the_projects_folder(out, tcc, home):
+def test_output_outside_the_project_folder_is_refused(out, tcc, home):
     (home / "a/link").symlink_to(home)
     (home / "a/tcc.toml").write_text(f'spec = "tiny.yaml"\nout = "{out}"\n')
     for args in (("build", "--target", "onnxruntime"), ("check",)):
@@ -108,7 +108,7 @@ def test_out_stays_in_the_projects_folder(out, tcc, home):
 
 
 @pytest.mark.parametrize("out", [".", "x", "x/y/../z", "inner"])
-def test_out_below_it_is_fine(out, tcc, home):
+def test_output_inside_the_project_folder_is_accepted(out, tcc, home):
     (home / "a/x").mkdir()
     (home / "a/inner").symlink_to("x")
     (home / "a/tcc.toml").write_text(f'spec = "tiny.yaml"\nout = "{out}"\n')
@@ -121,7 +121,7 @@ def test_out_below_it_is_fine(out, tcc, home):
 
 @AS_ROOT
 @pytest.mark.parametrize("key", ["spec", "weights", "data"])
-def test_what_a_project_file_names_is_of_nobody_else(key, tcc, home):
+def test_project_files_of_other_users_are_refused(key, tcc, home):
     (home / "theirs").mkdir()
     (home / "theirs/file.yaml").write_text((home / "a/tiny.yaml").read_text())
     (home / "a/tcc.toml").write_text(f'out = "o"\n{key} = "../theirs/file.yaml"\n')
@@ -133,7 +133,7 @@ def test_what_a_project_file_names_is_of_nobody_else(key, tcc, home):
     assert f"{home}/theirs belongs to user nobody" in outcome.err
 
 
-def test_it_is_named_where_it_chooses(tcc, home):
+def test_messages_name_the_project_file_as_the_source(tcc, home):
     from tcc.compiler.data import weights
     from tcc.compiler.frontend.spec import load
 
@@ -157,7 +157,7 @@ def test_it_is_named_where_it_chooses(tcc, home):
     assert "the weights" not in stderr_text.replace("warning: the weights", "")
 
 
-def test_a_relative_variable_is_said_once(tcc, monkeypatch):
+def test_relative_variable_is_reported_once(tcc, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "c")
     stderr_text = tcc("check").err
     assert (

@@ -1,4 +1,4 @@
-"""Files of drawn areas: what is read is what is there, and what is too much is refused early."""
+"""Annotation files: polygons are read exactly, and oversized files are refused early."""
 
 import json
 import re
@@ -68,15 +68,17 @@ def list_expected(features):
     st.sampled_from((None, 1, "\t")),
     st.data(),
 )
-def test_geojson_is_read_as_json_reads_it(tmp_path_factory, drawn, collected, indent, data):
-    document = {"type": "FeatureCollection", "features": drawn} if collected else drawn
+def test_geojson_reader_matches_the_json_module(
+    tmp_path_factory, features, is_collection, indent, data
+):
+    document = {"type": "FeatureCollection", "features": features} if is_collection else features
     text = json.dumps(document, indent=indent, ensure_ascii=data.draw(st.booleans()))
     path = tmp_path_factory.mktemp("drawn") / "x.geojson"
     path.write_text(text, data.draw(st.sampled_from(("utf-8", "utf-8-sig", "utf-16"))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(geojson, "RUN", 3)
         areas = geojson.read_areas(path)
-    expected_areas = list(list_expected(drawn))
+    expected_areas = list(list_expected(features))
     assert list(areas.names) == [name for name, _ in expected_areas]
     rings = [ring for _, polygon in expected_areas for ring in polygon]
     starts = np.r_[0, areas.ring_ends[:-1]] if rings else []
@@ -121,7 +123,7 @@ POLYGON = '{"type": "Polygon", "coordinates": %s}'
     ],
     ids=range(19),
 )
-def test_what_is_no_geojson_of_polygons(tmp_path, text, label):
+def test_invalid_geojson_is_refused(tmp_path, text, label):
     path = tmp_path / "x.geojson"
     path.write_text(text)
     diagnostic = read_diagnostic(path)
@@ -155,7 +157,7 @@ def build_corners(*texts):
         ("", "`` is not"),
     ],
 )
-def test_numbers_of_asap_have_one_spelling(tmp_path, number, label):
+def test_invalid_asap_numbers_are_refused(tmp_path, number, label):
     path = tmp_path / "x.xml"
     path.write_text(build_corners('X="0" Y="0"', f'X="{number}" Y="0"', 'X="9" Y="9"'))
     diagnostic = read_diagnostic(path)
@@ -163,7 +165,7 @@ def test_numbers_of_asap_have_one_spelling(tmp_path, number, label):
     assert label in diagnostic.label
 
 
-def test_areas_of_asap_are_read_in_their_order(tmp_path):
+def test_asap_vertices_follow_their_order(tmp_path):
     path = tmp_path / "x.xml"
     coordinates = ("2", "9.5", "1,5"), ("0", "0", "-3"), ("1", "1e1", ".5")
     points = "".join(f'<Coordinate Order="{n}" X="{x}" Y="{y}"/>' for n, x, y in coordinates)
@@ -173,13 +175,13 @@ def test_areas_of_asap_are_read_in_their_order(tmp_path):
     assert areas.vertices.tolist() == [[0, -3], [10, 0.5], [9.5, 1.5]]
 
 
-def test_a_corner_without_a_place(tmp_path):
+def test_asap_vertex_without_a_coordinate_is_refused(tmp_path):
     path = tmp_path / "x.xml"
     path.write_text(build_corners('X="0"', 'X="1" Y="0"', 'X="9" Y="9"'))
     assert "a coordinate has no Y" in read_diagnostic(path).label
 
 
-HOSTILE = {  # functions, since the files are large
+HOSTILE = {  # functions, because the files are large
     "points.geojson": lambda: POLYGON.encode() % (b"[[" + b"[1,2]," * (10 * MIB) + b"[3,4]]]"),
     "features.geojson": lambda: b"[" + b"{}," * (21 * MIB) + b"{}]",
     "empty.geojson": lambda: b'{"type": [' + b"[]," * (20 * MIB) + b"[]]}",
@@ -226,7 +228,7 @@ QUICK = ("points.geojson", "elements.xml", "deep.xml")
     "name",
     [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in HOSTILE],
 )
-def test_too_much_is_refused_before_it_takes_memory_or_time(tmp_path, name):
+def test_oversized_files_are_refused_early(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(HOSTILE[name]())
     command = [sys.executable, "-c", PROGRAM, path]
@@ -236,4 +238,4 @@ def test_too_much_is_refused_before_it_takes_memory_or_time(tmp_path, name):
     assert int(seconds) < 20
     assert code in ("E1306", "E1314", "E1323")
     if code == "E1323":
-        assert re.search("(more|larger|longer) than [0-9]", label)  # the bound is named
+        assert re.search("(more|larger|longer) than [0-9]", label)  # the message has the limit

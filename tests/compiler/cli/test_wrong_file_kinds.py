@@ -1,4 +1,4 @@
-"""A file given to the wrong command: what it is, and which command takes it."""
+"""A file given to the wrong command: the error names its kind and the right command."""
 
 import io
 
@@ -19,7 +19,7 @@ def make_arrays():
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "what", "command"),
+    ("name", "content", "kind", "command"),
     [
         (
             "net.onnx",
@@ -43,16 +43,16 @@ def make_arrays():
         ("data", make_arrays, "a file of NumPy arrays", "`tcc calibrate` and `tcc eval` read"),
     ],
 )
-def test_import_weights(tcc, home, name, content, what, command):
+def test_import_spec_names_the_kind_of_other_files(tcc, home, name, content, kind, command):
     (home / name).write_bytes(content())
     outcome = tcc("import", name, "--spec", "tiny.yaml")
     assert outcome.code == 2
-    assert outcome.err.startswith(f"error[E0510]: this is {what}, not a checkpoint\n  --> {name}\n")
+    assert outcome.err.startswith(f"error[E0510]: this is {kind}, not a checkpoint\n  --> {name}\n")
     assert f"help: {command}" in outcome.err
     assert not (home / "weights.safetensors").exists()
 
 
-def test_import(tcc, home):
+def test_import_names_the_kind_of_a_weights_file(tcc, home):
     (home / "weights.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     outcome = tcc("import", "weights.safetensors", "-o", "new/net.yaml")
     assert outcome.code == 2
@@ -63,7 +63,7 @@ def test_import(tcc, home):
 @pytest.mark.parametrize(
     "command", ["run", "verify", "eval", "bench", "show", "serve", "plot confusion", "sign --key k"]
 )
-def test_a_folder_of_bundles_names_them(tcc, built, command, picture):
+def test_folder_of_bundles_lists_them(tcc, built, command, picture):
     outcome = tcc(*command.split(), "build", *([picture] if command == "run" else []))
     assert outcome.code == 2
     assert "error[E0620]: there is no bundle here\n  --> build\n" in outcome.err

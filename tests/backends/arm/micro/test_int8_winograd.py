@@ -1,4 +1,4 @@
-"""Winograd's method on levels: the bits of the reference, under qemu, at the ends of pages."""
+"""Winograd on quantized values: bit-exact under qemu, with arguments at page ends."""
 
 import shutil
 from collections.abc import Mapping
@@ -26,11 +26,11 @@ from tcc.testing.op_cases import Array, sample_weights
 
 Shape = tuple[int, int, int]
 FEW = 4000
-"""Numbers of tiles' points with which most bands have few tiles."""
+"""Number of tile points that gives most bands few tiles."""
 
 
 def build_chain(shape: Shape, *steps: Op) -> Model:
-    """Return the integer program of operations one after another."""
+    """Return the integer program of a chain of ops."""
     add = NetBuilder(*shape)
     for number, op in enumerate(steps):
         add(f"op{number}", op)
@@ -39,7 +39,7 @@ def build_chain(shape: Shape, *steps: Op) -> Model:
 
 
 def build_residual() -> Model:
-    """Return the integer program of a block whose sum is fused behind its last convolution."""
+    """Return the integer program of a block whose add is fused after its last convolution."""
     add = NetBuilder(6, 11, 13)
     skip = add("skip", Conv(8, (3, 3), padding=1))
     add("relu", Relu())
@@ -51,7 +51,7 @@ def build_residual() -> Model:
 
 
 def build_extreme_case(op: Conv, shape: Shape) -> tuple[Model, Array]:
-    """Return a program whose weights are all extremes, and an input of extremes."""
+    """Return a program with extreme weights, and an input of extremes."""
     add = NetBuilder(*shape)
     add("conv", op)
     graph = add.build()
@@ -61,7 +61,7 @@ def build_extreme_case(op: Conv, shape: Shape) -> tuple[Model, Array]:
         for name, kind in graph.params.items()
     }
     model = lower_for_int8(graph, signs)
-    # Signs of one filter: its sums are as large as sums can be.
+    # Signs of one filter that give the largest possible sums.
     filter_weights = next(array for array in signs.values() if array.ndim == 4)[0]
     repeats = (-(-size // n) for size, n in zip(shape[1:], op.kernel, strict=True))
     x = np.tile(filter_weights, (1, *repeats))[:, : shape[1], : shape[2]].astype(np.float32)
@@ -105,7 +105,7 @@ PARTS = "many channels"
 def kernels(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[CallProgram, Mapping[str, Program]]:
-    """The kernel wherever it can be, in bands of few tiles and parts of few channels."""
+    """The kernel wherever possible, in bands of few tiles and parts of few channels."""
     machine = request.param
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
@@ -122,7 +122,7 @@ def kernels(
 
 
 def list_winograd_kernels(plan: Program) -> list[MicroQuantizedWinograd]:
-    """Return the kernels of this kind."""
+    """Return the Winograd kernels of a plan."""
     return [kernel for kernel in plan.kernels if isinstance(kernel, MicroQuantizedWinograd)]
 
 
@@ -167,7 +167,7 @@ def test_partial_bands_parts_and_blocks_are_tested(
 
 
 def test_channels_per_sum_fit_the_accumulator() -> None:
-    """Whatever the levels: 64 times a sum is below 2^31."""
+    """For any quantized values, 64 times a sum is below 2^31."""
     window = MicroWindow(512, (7, 7), (7, 7), (3, 3), start=(1, 1))
     for weight, part in ((20, 512), (63, 256), (127, 128)):
         equal_weights = np.full((4, 512, 3, 3), weight, np.int8)
@@ -177,7 +177,7 @@ def test_channels_per_sum_fit_the_accumulator() -> None:
 
 
 def uses_winograd(op: Conv, shape: Shape, machine: Machine = A7) -> bool:
-    """Return whether a convolution is computed so."""
+    """Return whether a convolution uses Winograd."""
     model = build_chain(shape, op, Relu())
     return bool(list_winograd_kernels(build_program(model.graph, model.weights, machine)))
 

@@ -1,4 +1,4 @@
-"""Part two of docs/tutorial.md: its commands run, on photographs that this file draws."""
+"""Part two of docs/tutorial.md: its commands run on photographs that this file draws."""
 
 import csv
 import re
@@ -25,18 +25,18 @@ SECTIONS = dict(re.findall(r"^### (.*?)\n(.*?)(?=^### |\Z)", PART, re.DOTALL | r
 TRAIN_AND_BUILD = (
     "A network and a recipe", "Train and evaluate", "Transfer learning", "Calibrate and build",
 )  # fmt: skip
-"""The sections that all later ones need."""
+"""The sections that all later ones require."""
 ZIG_TARGETS = {
     "arm-linux-gnueabihf-gcc": "-target arm-linux-musleabihf -mcpu=cortex_a7",
     "aarch64-linux-gnu-gcc": "-target aarch64-linux-musl -mcpu=cortex_a53",
 }
-"""What zig compiles for where the cross-compiler of this name is not installed."""
+"""The target of zig if the cross-compiler of this name is not installed."""
 CELLS = {"WBC": ((90, 50, 140), 17), "RBC": ((200, 110, 110), 11), "Platelets": ((120, 70, 150), 4)}
 """Color and radius of each class, in pixels."""
 
 
 def draw_photos(folder, patients=24):
-    """Draw a cell of each class for each patient, of several sizes, and write the table."""
+    """Draw a cell of each class per patient in several sizes, and write the table."""
     random = np.random.default_rng(0)
     folder.mkdir()
     rows = [("file", "label", "group", "split")]
@@ -61,7 +61,7 @@ def run_section(title, folder, environment):
 
 
 def train_and_build(folder):
-    """Run the first sections with a new user's files."""
+    """Run the first sections with the files of a new user."""
     (folder / "bin").mkdir()
     environment = create_environment(folder / "bin")
     project_folder = folder / "blood"
@@ -71,14 +71,14 @@ def train_and_build(folder):
     (project_folder / "classify.c").write_text(find_blocks(PART, "c")[0])
     for title in TRAIN_AND_BUILD:
         for line in list_commands(SECTIONS[title]):
-            if line == "tcc eval":  # after the training, as the page says
+            if line == "tcc eval":  # after the training, in the order of the page
                 (project_folder / "tcc.toml").write_text(find_blocks(PART, "toml")[0])
             run(line, project_folder, environment)
 
 
 @pytest.fixture
 def project(tmp_path, tmp_path_factory):
-    """A copy of the folder `blood` once its network is trained and built, and an environment."""
+    """A copy of the folder `blood` with a trained and built network, and an environment."""
     for module in ("torch", "tvm"):
         pytest.importorskip(module, reason="needs the extra `all`")
     if not shutil.which("qemu-arm"):
@@ -106,7 +106,7 @@ def test_the_table_and_the_recipe_are_accepted(tmp_path):
 
 
 def test_every_tutorial_section_is_run_by_a_test():
-    """Each section is named here, so that a new one gets a test."""
+    """Each section is named here, so that a new one needs a test."""
     assert [title for title, text in SECTIONS.items() if list_commands(text)] == [
         *TRAIN_AND_BUILD, "Verify and measure", "A program for a board", "A web page",
         "A package for an NPU",

@@ -1,4 +1,4 @@
-"""Bundles sealed again that claim less exact numbers than their artifacts compute with."""
+"""Resealed bundles that claim a lower precision than their artifacts have."""
 
 import hashlib
 from dataclasses import replace
@@ -20,7 +20,7 @@ def read_manifest(folder: Path) -> manifest.Manifest:
 def write_sealed_manifest(
     folder: Path, forged_manifest: manifest.Manifest, relative: float
 ) -> None:
-    """Write a manifest with a tolerance as a forger would: files hashed anew, sealed."""
+    """Write a manifest with a tolerance as a forger would: with updated hashes and a valid seal."""
     files = tuple(
         replace(f, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
         for f in forged_manifest.files
@@ -66,7 +66,7 @@ FORGED = {
 
 @pytest.fixture
 def build(tcc, home, images):
-    """Build a bundle of the spec; a wide one has weights that are worth a smaller type."""
+    """Build a bundle of the spec, wide enough that its weights are stored in a smaller type."""
 
     def build_bundle(target: str, precision: str) -> Path:
         if target == "tflite":
@@ -81,7 +81,7 @@ def build(tcc, home, images):
 
 
 @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
-def test_a_manifest_that_its_artifact_belies(tcc, build, picture, images, forged):
+def test_manifest_that_contradicts_its_artifact_is_refused(tcc, build, picture, images, forged):
     target, precision, change, relative, label = forged
     folder = build(target, precision)
     write_sealed_manifest(folder, change(read_manifest(folder)), relative)
@@ -99,7 +99,7 @@ def test_a_manifest_that_its_artifact_belies(tcc, build, picture, images, forged
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
 @pytest.mark.parametrize(("precision", "relative"), [("fp16", 0.01), ("dynamic", 0.1)])
-def test_weights_that_nobody_rounded_earn_what_floats_do(tcc, build, target, precision, relative):
+def test_unrounded_weights_get_the_float_tolerance(tcc, build, target, precision, relative):
     folder = build(target, "fp32")
     for path in folder.glob("goldens/*/output_0.bin"):
         path.write_bytes((np.fromfile(path, "<f4") + np.float32(1e-3)).tobytes())
@@ -112,7 +112,7 @@ def test_weights_that_nobody_rounded_earn_what_floats_do(tcc, build, target, pre
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
 @pytest.mark.parametrize(("precision", "relative"), [("fp16", 0.01), ("dynamic", 0.1)])
-def test_rounded_weights_earn_their_tolerance(tcc, build, target, precision, relative):
+def test_rounded_weights_get_their_tolerance(tcc, build, target, precision, relative):
     outcome = tcc("verify", build(target, precision), "--json")
     assert outcome.code == 0, outcome.err
     allowed = [comparison["allowed"] for comparison in outcome.document["bundles"][0]["agreement"]]
@@ -138,12 +138,12 @@ output:
   late: {}
   early: {from: early}
 """
-"""A layer in float between others, and an output that is none of its."""
+"""A float layer between int8 layers, and an output that does not depend on it."""
 
 
 @pytest.fixture
 def norm(tcc, home, images):
-    """Build a bundle of `NORM`; its weights are random, and what it loses is of no matter."""
+    """Build a bundle of `NORM` with random weights. Its accuracy does not matter."""
 
     def build_norm(target: str) -> Path:
         if target == "tflite":
@@ -166,7 +166,7 @@ def read_tolerances(outcome) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
-def test_a_layer_in_float_earns_a_tolerance_for_what_comes_behind_it(tcc, norm, target):
+def test_float_layer_gives_a_tolerance_to_later_outputs(tcc, norm, target):
     folder = norm(target)
     assert read_manifest(folder).calibration.inexact == ("layer_norm",)
     outcome = tcc("verify", folder, "--json")
@@ -180,7 +180,7 @@ def test_a_layer_in_float_earns_a_tolerance_for_what_comes_behind_it(tcc, norm, 
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
-def test_floats_that_are_only_moved_are_no_layer_in_float(tcc, home, images, target):
+def test_data_movement_in_float_gives_no_tolerance(tcc, home, images, target):
     if target == "tflite":
         pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     shuffled = NORM.replace("layer_norm", "channel_shuffle: {groups: 2}\n  - gelu")
@@ -200,8 +200,8 @@ def test_floats_that_are_only_moved_are_no_layer_in_float(tcc, home, images, tar
 
 LISTED_LAYERS = {
     "no layer of the program": (("fc",), "`fc` is not a layer of graph/int8.txt"),
-    "another beside it": (("layer_norm", "fc"), "`fc` is not a layer of graph/int8.txt"),
-    "a layer of integers beside it": (
+    "another in addition": (("layer_norm", "fc"), "`fc` is not a layer of graph/int8.txt"),
+    "an int8 layer in addition": (
         ("layer_norm", "relu_2"),
         "`relu_2` is listed, but is not in",
     ),
@@ -210,7 +210,7 @@ LISTED_LAYERS = {
 
 
 @pytest.mark.parametrize(("names", "label"), LISTED_LAYERS.values(), ids=LISTED_LAYERS)
-def test_names_that_are_no_layers_in_float(tcc, norm, picture, names, label):
+def test_names_that_are_not_float_layers_are_refused(tcc, norm, picture, names, label):
     folder = norm("onnxruntime")
     original_manifest = read_manifest(folder)
     calibrated = replace(original_manifest.calibration, inexact=names)
@@ -222,7 +222,7 @@ def test_names_that_are_no_layers_in_float(tcc, norm, picture, names, label):
         assert f"calibration/inexact: {label}" in outcome.err
 
 
-def test_names_that_are_no_layers_in_float_of_a_tflite_file(tcc, norm):
+def test_names_that_are_not_float_layers_of_a_tflite_file_are_refused(tcc, norm):
     folder = norm("tflite")
     original_manifest = read_manifest(folder)
     for names, label in LISTED_LAYERS.values():
@@ -234,7 +234,7 @@ def test_names_that_are_no_layers_in_float_of_a_tflite_file(tcc, norm):
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", None])
-def test_a_printed_program_that_says_nothing(tcc, norm, text):
+def test_invalid_printed_program_is_refused(tcc, norm, text):
     folder = norm("onnxruntime")
     path = folder / "graph/int8.txt"
     forged_manifest = read_manifest(folder)
@@ -253,7 +253,7 @@ def test_a_printed_program_that_says_nothing(tcc, norm, text):
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
-def test_floats_that_nothing_rounds_again_earn_what_floats_do(tcc, home, images, target):
+def test_float_layers_without_later_rounding_get_the_float_tolerance(tcc, home, images, target):
     args = ("build", "tiny.yaml", "--target", target, "--precision", "int8", "--data", images)
     measured = tcc(*args, "--floor", "min_cosine=0", "-q")
     assert measured.code == 0, measured.err

@@ -1,4 +1,4 @@
-"""Full int8 beside an independent quantiser, which is given the same float file and ranges."""
+"""Full int8 against an independent quantizer with the same float file and ranges."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ from tcc.testing.op_cases import sample_weights
 
 
 def build_residual() -> Graph:
-    """A stem, a pool, a residual block and a concat, without linear layers."""
+    """Return a stem, a pool, a residual block and a concat, without linear layers."""
     add = NetBuilder(3, 16, 16, name="residual")
     add("stem", Conv(8, (3, 3), (2, 2), 1))
     add("relu", Relu())
@@ -40,7 +40,7 @@ def build_residual() -> Graph:
 
 
 def quantize_with_peer(model: Model, calibration: Calibration) -> bytes:
-    """Return the peer's int8 file of a ready model; it wants a name for every tensor."""
+    """Return the int8 file of the other quantizer. It needs a name for every tensor."""
     lite = parse_tflite(pack(describe_floats(model)))
     body = lite.subgraphs[0]
     ranges = {}

@@ -1,4 +1,4 @@
-"""`tcc slide run` on files that are damaged, odd or made to do harm: an error or a stated result."""
+"""`tcc slide run` on damaged, unusual or malicious files gives an error or a result with a notice."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def run(tcc, home):
 
 
 def write_claimed_tiff(path, side, tile, offset=0, count=0):
-    """Write a TIFF file of a few bytes that says it is large: its tiles lie at one place."""
+    """Write a small TIFF file that claims to be large: all its tiles are at one offset."""
     number = (-(-side // tile)) ** 2
     tags = [
         (256, 4, [side]), (257, 4, [side]), (258, 3, [8] * 3), (259, 3, [1]), (262, 3, [2]),
@@ -47,7 +47,7 @@ def write_claimed_tiff(path, side, tile, offset=0, count=0):
 
 
 @pytest.mark.parametrize(
-    ("side", "tile", "more", "code", "said"),
+    ("side", "tile", "tile_range", "code", "message"),
     [
         (36864, 18432, (), "E1304", "a tile of this slide has 339,738,624 pixels"),
         (1 << 20, 8192, (), "E1304", "1,099,511,627,776 pixels would have to be read"),
@@ -57,43 +57,43 @@ def write_claimed_tiff(path, side, tile, offset=0, count=0):
     ],
     ids=["tile", "pixels", "overflow", "beyond the end", "length"],
 )
-def test_what_a_small_file_claims(run, home, side, tile, more, code, said):
-    write_claimed_tiff(home / "claim.tif", side, tile, *more)
+def test_false_tiff_sizes_are_refused(run, home, side, tile, tile_range, code, message):
+    write_claimed_tiff(home / "claim.tif", side, tile, *tile_range)
     assert (home / "claim.tif").stat().st_size < 200_000
     outcome = run("claim.tif")
     assert outcome.code == 2
     assert f"error[{code}]" in outcome.err
     assert "--> claim.tif" in outcome.err
-    assert said in outcome.err
+    assert message in outcome.err
     assert not (home / "slides/claim").exists()
 
 
-@pytest.mark.parametrize(("large", "kept"), [(False, 0.05), (False, 0.5), (True, 0.7)])
-def test_a_pyramid_that_was_cut_short_is_no_document_of_pages(run, home, large, kept):
-    """Its first pages are whole, and of the rest there is nothing."""
+@pytest.mark.parametrize(("large", "share"), [(False, 0.05), (False, 0.5), (True, 0.7)])
+def test_truncated_pyramid_is_reported_as_truncated(run, home, large, share):
+    """The first pages are complete, and the rest is missing."""
     data = write(home / "s.tif", PIXELS, levels=3, big=large).read_bytes()
-    (home / "cut.tif").write_bytes(data[: int(len(data) * kept)])
+    (home / "cut.tif").write_bytes(data[: int(len(data) * share)])
     outcome = run("cut.tif")
     assert outcome.code == 2
     assert "error[E1300]: the file of this slide is truncated" in outcome.err
-    assert f"it has {int(len(data) * kept):,} bytes, but a page is at byte" in outcome.err
+    assert f"it has {int(len(data) * share):,} bytes, but a page is at byte" in outcome.err
     assert "copy or export it again" in outcome.err
 
 
 @pytest.mark.parametrize("fields", [1, 2**63, 2**64 - 1])
-@pytest.mark.parametrize("place", [16, 2**63, 2**64 - 1])
-def test_places_that_no_file_reaches(run, home, place, fields):
-    (home / "far.tif").write_bytes(struct.pack("<2sHHHQQ", b"II", 43, 8, 0, place, fields))
+@pytest.mark.parametrize("offset", [16, 2**63, 2**64 - 1])
+def test_offsets_beyond_the_file_are_refused(run, home, offset, fields):
+    (home / "far.tif").write_bytes(struct.pack("<2sHHHQQ", b"II", 43, 8, 0, offset, fields))
     assert "error[E1300]: the file of this slide is truncated" in run("far.tif").err
 
 
-def test_pages_of_which_none_is_a_slide(run, home):
+def test_multi_page_file_is_refused(run, home):
     pages = [Image.fromarray(PIXELS), Image.fromarray(PIXELS)]
     pages[0].save(home / "pages.tif", save_all=True, append_images=pages[1:])
     assert "error[E0707]" in run("pages.tif").err
 
 
-def test_tiles_that_a_scanner_left_out_are_no_tissue(run, home):
+def test_missing_tiles_are_not_tissue(run, home):
     write_claimed_tiff(home / "sparse.tif", 1024, 256)
     outcome = run("sparse.tif")
     assert outcome.code == 0, outcome.err
@@ -101,7 +101,7 @@ def test_tiles_that_a_scanner_left_out_are_no_tissue(run, home):
 
 
 @pytest.mark.parametrize("kind", ["grey", "alpha", "cmyk", "colour", "thin"])
-def test_other_kinds_of_pixels(run, home, kind):
+def test_other_pixel_types(run, home, kind):
     import tifffile
 
     with_alpha = np.dstack([PIXELS, np.full(PIXELS.shape[:2], 255, np.uint8)])
@@ -124,13 +124,13 @@ def test_other_kinds_of_pixels(run, home, kind):
 
 
 @pytest.mark.parametrize("mpp", [None, 1e5, 1e-5], ids=str)
-def test_a_resolution_that_is_not_there_or_cannot_be(run, home, mpp):
+def test_missing_or_implausible_resolution_is_refused(run, home, mpp):
     write(home / "s.tif", PIXELS, mpp=mpp)
     assert "error[E1301]" in run("s.tif").err
     assert run("s.tif", "--mpp", 0.5).code == 0
 
 
-def test_levels_of_sizes_that_do_not_fit(run, home):
+def test_levels_with_wrong_sizes_are_refused(run, home):
     import tifffile
 
     with tifffile.TiffWriter(home / "s.tif") as file:
@@ -142,14 +142,14 @@ def test_levels_of_sizes_that_do_not_fit(run, home):
     assert "error[E1300]: this slide cannot be read\n  --> s.tif" in outcome.err
 
 
-def test_what_is_no_file(run, home):
+def test_pipes_and_link_loops_are_refused(run, home):
     os.mkfifo(home / "pipe.svs")
     (home / "loop.svs").symlink_to("loop.svs")
     for name in ("pipe.svs", "loop.svs"):
         assert "error[E1300]" in run(name).err
 
 
-def test_names(run, home):
+def test_unusual_file_names(run, home):
     write(home / "s.tif", PIXELS)
     for name in (b"-o.tif", b"a b\nc.tif", b"\xff.tif"):
         shutil.copy("s.tif", name)
@@ -165,13 +165,13 @@ def test_names(run, home):
     assert not list((home / "slides/.tcc-slides").glob("*/blocks-*"))
 
 
-def test_a_disk_that_gets_full(run, home):
-    """What was finished stays, and the run goes on where there is room again."""
+def test_full_disk_keeps_results_and_the_run_resumes(run, home):
+    """Finished results stay, and the run continues once there is space."""
     write(home / "s.tif", PIXELS)
     (home / "small").mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=24k", "tcc-test", "small"]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:  # noqa: PLW1510 - it is looked at
-        pytest.skip("a disk that is full has to be mounted, which nobody but root may do")
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:  # noqa: PLW1510 - the return code is checked
+        pytest.skip("only root can mount a small disk")
     try:
         outcome = run("s.tif", "-o", "small")
         assert outcome.code == 1

@@ -1,4 +1,4 @@
-"""What a build's bytes depend on beside its inputs."""
+"""The environment that a build's bytes depend on, in addition to its inputs."""
 
 import importlib.util
 import shutil
@@ -11,8 +11,8 @@ from tcc.compiler.support import cpu, stage_cache
 
 
 @pytest.fixture
-def copied(tmp_path, monkeypatch):
-    """What gives the digest of a small tcc in a folder, and that folder."""
+def tcc_copy(tmp_path, monkeypatch):
+    """The digest function of a small copy of tcc, and the folder of that copy."""
     target = tmp_path / "tcc/compiler/support"
     target.mkdir(parents=True)
     shutil.copy(stage_cache.__file__, target / "stage_cache.py")
@@ -37,15 +37,15 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_changes_it(change, copied):
-    digest, at = copied
+def test_source_changes_change_the_digest(change, tcc_copy):
+    digest, at = tcc_copy
     previous_digest = digest()
     CHANGES[change](at)
     assert digest() != previous_digest
 
 
-def test_a_package_of_another_version_changes_it(copied):
-    digest, at = copied
+def test_package_version_changes_the_digest(tcc_copy):
+    digest, at = tcc_copy
     (at / "site/numpy-2.1.dist-info").mkdir()
     previous_digest = digest()
     (at / "site/numpy-2.1.dist-info").rename(at / "site/numpy-2.2.dist-info")
@@ -53,22 +53,22 @@ def test_a_package_of_another_version_changes_it(copied):
 
 
 @pytest.mark.parametrize("name", ["ORT_THREADS", "NPY_DISABLE_CPU_FEATURES", "LD_PRELOAD"])
-def test_a_variable_that_chooses_code_changes_it(name, copied, monkeypatch):
-    digest, _ = copied
+def test_variables_that_select_code_change_the_digest(name, tcc_copy, monkeypatch):
+    digest, _ = tcc_copy
     previous_digest = digest()
     monkeypatch.setenv(name, "1")
     assert digest() != previous_digest
 
 
-def test_the_processor_changes_it(copied, monkeypatch):
-    digest, _ = copied
+def test_processor_changes_the_digest(tcc_copy, monkeypatch):
+    digest, _ = tcc_copy
     previous_digest = digest()
     monkeypatch.setattr(cpu, "read_identity", lambda: ("flags : none",))
     assert digest() != previous_digest
 
 
-def test_what_does_not_change_it(copied, monkeypatch):
-    digest, at = copied
+def test_unrelated_changes_keep_the_digest(tcc_copy, monkeypatch):
+    digest, at = tcc_copy
     previous_digest = digest()
     monkeypatch.setenv("LANG", "C")
     (at / "tcc/compiler/__pycache__").mkdir()
@@ -79,14 +79,14 @@ def test_what_does_not_change_it(copied, monkeypatch):
     assert digest() == previous_digest
 
 
-def test_a_link_to_nowhere_among_the_sources(copied):
-    """As editors leave beside a file that is being changed."""
-    digest, at = copied
+def test_broken_link_among_the_sources_is_ignored(tcc_copy):
+    """Editors create such links for files that are being edited."""
+    digest, at = tcc_copy
     (at / "tcc/compiler/.#more.py").symlink_to("nobody@nowhere")
     assert digest()
 
 
-def test_all_of_tcc_that_decides_bytes_counts():
+def test_all_sources_are_in_the_digest():
     sources = set(stage_cache.list_sources())
     assert {"compiler/cli/app.py", "spec/ddsnet.yaml", "backends/arm/backend.py"} < sources
     assert any(name.startswith("backends/arm/micro/c/") for name in sources)
@@ -94,7 +94,7 @@ def test_all_of_tcc_that_decides_bytes_counts():
     assert not any("__pycache__" in name for name in sources)
 
 
-def test_the_processor_is_the_same_at_any_moment(tmp_path):
+def test_processor_identity_ignores_the_clock_rate(tmp_path):
     text = "processor : 0\nmodel name\t: A\ncpu MHz\t: {}\nflags\t\t: fma avx2\n\nprocessor : 1\n"
     (tmp_path / "cpuinfo").write_text(text.format(1000))
     assert cpu.read_identity(tmp_path / "cpuinfo") == ("model name : A", "flags : fma avx2")

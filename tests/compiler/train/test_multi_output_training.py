@@ -1,4 +1,4 @@
-"""Networks that tell more than one class: several decisions, several outputs, one decision."""
+"""Networks with several decisions, several outputs or a single decision."""
 
 import json
 import re
@@ -58,7 +58,7 @@ CHANNELS = {"red": 0, "green": 1, "blue": 2}
 
 
 def paint(path, label, seed):
-    """A noisy picture in the colours, and the depth, that its label names."""
+    """Write a noisy image with the colours and the depth that its label names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 60, (9, 10, 3))
     label_parts = label.split("+")
@@ -70,8 +70,8 @@ def paint(path, label, seed):
 
 
 @pytest.fixture
-def made(home):
-    """Return a data set of the labels, so many images of each."""
+def draw_dataset(home):
+    """Return a function that draws images of each label and returns the dataset folder."""
 
     def draw(labels, count=12):
         for label in labels:
@@ -83,14 +83,20 @@ def made(home):
 
 
 @pytest.fixture
-def trained(train, home, made):
-    """Train a spec for a while; return what the run says of itself."""
+def trained(train, home, draw_dataset):
+    """Return a function that trains a spec and returns the report and the command's outcome."""
 
     def run(spec, labels, *arguments, recipe=RECIPE, count=12):
         (home / "net.yaml").write_text(spec)
         (home / "own.yaml").write_text(recipe)
         completed = train(
-            "-o", "run", "--epochs", 12, *arguments, spec="net.yaml", data=made(labels, count)
+            "-o",
+            "run",
+            "--epochs",
+            12,
+            *arguments,
+            spec="net.yaml",
+            data=draw_dataset(labels, count),
         )
         assert completed.exit_code == 0, completed.output
         return json.loads((home / "run/report.json").read_text()), completed
@@ -107,7 +113,7 @@ def run_eval(*arguments):
     return json.loads(completed.stdout)
 
 
-def test_numbers_that_nothing_is_said_of_are_classes(trained):
+def test_outputs_without_labels_are_classes(trained):
     spec = DECISIONS.replace("activation: sigmoid, labels: [red, green, blue]", "")
     report, completed = trained(spec, ("blue", "green", "red"))
     assert len(report["test"]["confusion"]) == 3
@@ -118,7 +124,7 @@ def test_numbers_that_nothing_is_said_of_are_classes(trained):
 MIXED = ("none", "red", "green", "blue+red", "GREEN+blue", "red+green+blue")
 
 
-def test_decisions_are_learned_and_judged_as_eval_judges_them(trained, home):
+def test_decisions_train_and_the_report_matches_eval(trained, home):
     report, completed = trained(DECISIONS, MIXED)
     kinds = ["blue+red", "green+blue", "none"]
     assert report["data"]["classes"] == sorted(
@@ -144,10 +150,10 @@ def test_decisions_are_learned_and_judged_as_eval_judges_them(trained, home):
     )
     lines = [json.loads(line) for line in (home / "run/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < lines[0]["loss"]
-    assert "outputs" not in lines[-1]["val"]  # there is one
+    assert "outputs" not in lines[-1]["val"]  # there is only one
 
 
-def test_each_output_learns_by_its_own_loss(trained, home):
+def test_each_output_trains_with_its_own_loss(trained, home):
     labels = [
         f"{shade}{color_suffix}"
         for shade in ("dark", "light")
@@ -166,7 +172,7 @@ def test_each_output_learns_by_its_own_loss(trained, home):
     )
     assert set(report["val"]["outputs"]) == {"depth", "colours"}
     assert "    depth: " in completed.stdout
-    evaluation = run_eval()  # its first output
+    evaluation = run_eval()  # the first output
     assert (evaluation["output"], evaluation["correct"]) == (
         "depth",
         test["outputs"]["depth"]["correct"],
@@ -175,7 +181,7 @@ def test_each_output_learns_by_its_own_loss(trained, home):
     assert b"accuracy/val/colours" in events.read_bytes()
 
 
-def test_a_single_decision_is_no_of_all_that_is_not_its_label(trained):
+def test_single_decision_is_negative_for_all_other_labels(trained):
     report, _ = trained(SINGLE_DECISION, ("red", "green", "blue"))
     assert report["data"]["classes"] == ["blue", "green", "red"]
     test, evaluation = report["test"], run_eval()
@@ -186,7 +192,7 @@ def test_a_single_decision_is_no_of_all_that_is_not_its_label(trained):
     assert test["outputs"]["reddish"]["decisions"]["red"]["holds"] < test["images"] / 2
 
 
-def test_the_names_of_decisions_can_be_set(trained):
+def test_labels_of_decisions_can_be_a_parameter(trained):
     spec = DECISIONS.replace(
         "name: several", "name: several\nparams: {labels: {type: names, default: [a]}}"
     )
@@ -196,8 +202,10 @@ def test_the_names_of_decisions_can_be_set(trained):
     assert report["data"]["classes"] == ["blue+red", "none", "red"]
 
 
-def test_an_interruption_and_all_that_a_recipe_changes(train, home, made, monkeypatch):
-    """Mixup, smoothing, weights, balance and the best epoch, and the same bytes after a stop."""
+def test_resumed_run_gives_the_same_bytes_with_every_recipe_option(
+    train, home, draw_dataset, monkeypatch
+):
+    """Mixup, smoothing, weights, balance and the best epoch give the same bytes after a stop."""
     from tcc.compiler.train import loop
 
     (home / "net.yaml").write_text(DECISIONS)
@@ -206,7 +214,7 @@ def test_an_interruption_and_all_that_a_recipe_changes(train, home, made, monkey
         "loss: {kind: focal, alpha: 0.4, positive: [red, blue], "
         "balanced: true, class_weights: {green: 2}}\n"
     )
-    images = made(MIXED)
+    images = draw_dataset(MIXED)
     settings = {"spec": "net.yaml", "data": images}
     completed = train("-o", "whole", **settings)
     assert completed.exit_code == 0, completed.output
@@ -219,16 +227,16 @@ def test_an_interruption_and_all_that_a_recipe_changes(train, home, made, monkey
         assert path.read_bytes() == (home / "parts" / path.name).read_bytes()
 
 
-def test_rare_combinations_are_split_together(trained, made):
-    """Two images of a combination cannot be on three sides; their names are elsewhere as well."""
-    made(("red+green+blue", "blue+red"), 2)
+def test_rare_combinations_stay_in_one_split(trained, draw_dataset):
+    """Two images of a combination cannot be in three splits. Their labels are in other images too."""
+    draw_dataset(("red+green+blue", "blue+red"), 2)
     report, _ = trained(DECISIONS, ("none", "red", "green", "green+blue"), "--epochs", 1)
     class_index = report["data"]["classes"].index("red+green+blue")
-    assert sum(side[class_index] for side in report["data"]["images"].values()) == 2
+    assert sum(counts[class_index] for counts in report["data"]["images"].values()) == 2
 
 
 @pytest.mark.parametrize(
-    ("spec", "labels", "code", "words"),
+    ("spec", "labels", "code", "pattern"),
     [
         (DECISIONS, ("none", "red", "gren"), "E1207", "no label `gren`(.|\n)*did you mean `green`"),
         (DECISIONS, ("none", "red", "blue"), "E1207", "no image has the label `green`"),
@@ -248,16 +256,16 @@ def test_rare_combinations_are_split_together(trained, made):
          ("dark+red", "light+blue"), "E1226", "several outputs have as many values as the train-only output `helper`"),
     ],
 )  # fmt: skip
-def test_what_labels_cannot_mean(train, home, made, spec, labels, code, words):
+def test_invalid_labels_are_refused(train, home, draw_dataset, spec, labels, code, pattern):
     (home / "net.yaml").write_text(spec)
-    completed = train("-o", "run", spec="net.yaml", data=made(labels))
+    completed = train("-o", "run", spec="net.yaml", data=draw_dataset(labels))
     assert completed.exit_code == 2, completed.output
     assert f"error[{code}]" in completed.stderr
-    assert re.search(words, completed.stderr), completed.stderr
+    assert re.search(pattern, completed.stderr), completed.stderr
     assert not (home / "run").exists()
 
 
-def test_an_output_that_nothing_teaches_is_named(trained):
+def test_untrained_output_is_reported(trained):
     spec = SINGLE_DECISION.replace(HEAD, SHARED).replace(
         "output: {", "output: {middle: {from: shared}, "
     )
@@ -266,7 +274,7 @@ def test_an_output_that_nothing_teaches_is_named(trained):
     assert "they have no targets: middle" in completed.stderr
 
 
-def test_the_loss_of_decisions_is_binary_cross_entropy():
+def test_decision_loss_is_binary_cross_entropy():
     logits = torch.tensor([[1.5, -2.0, 0.3], [40.0, -40.0, 0.0]])
     targets = torch.tensor([[1.0, 0.0, 0.25], [1.0, 1.0, 0.0]])
     target = TrainingTarget(("x",), ("a", "b", "c"), exclusive=False)
@@ -282,7 +290,7 @@ def test_the_loss_of_decisions_is_binary_cross_entropy():
         ) or torch.allclose(
             target_loss.compute_cross_entropy(logits, targets), expected.mean(), rtol=1e-6
         )
-    # Of four images three hold: weights 4/6 and 2, whose mean over the images is 1.
+    # Three of four images are positive: weights 4/6 and 2. Their mean over the images is 1.
     weighed = losses.build_output_loss(
         Loss(balanced=True), TrainingTarget(("x",), ("a",), False), {"not a": 1, "a": 3}
     )
@@ -291,10 +299,10 @@ def test_the_loss_of_decisions_is_binary_cross_entropy():
     ).tolist() == pytest.approx([np.log(2) * 2 / 3, np.log(2) * 2])
 
 
-def test_a_combination_of_damaged_images_alone_is_named(train, home, made):
+def test_combination_with_only_damaged_images_is_refused(train, home, draw_dataset):
     (home / "net.yaml").write_text(DECISIONS)
-    made(["red", "green", "blue", "none"], 6)
-    paint(made(["red+blue"], 1) / "red+blue" / "0.png", "red+blue", 0)
+    draw_dataset(["red", "green", "blue", "none"], 6)
+    paint(draw_dataset(["red+blue"], 1) / "red+blue" / "0.png", "red+blue", 0)
     (home / "set/red+blue/0.png").write_bytes(b"")
     arguments = ("-o", "run", "--corrupt", "skip", "--epochs", 1)
     completed = train(*arguments, spec="net.yaml", data=home / "set")

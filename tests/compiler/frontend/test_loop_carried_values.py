@@ -1,4 +1,4 @@
-"""Names in loops: what stood before the loop is the previous turn's in the next turn."""
+"""Names in loops: a value from before the loop is carried from iteration to iteration."""
 
 from pathlib import Path
 from textwrap import dedent
@@ -23,7 +23,7 @@ def load_spec(tmp_path: Path, text: str) -> Spec:
 
 
 def list_reads(built: Spec) -> dict[str, tuple[str, ...]]:
-    """What each join reads."""
+    """Return the inputs of each join."""
     return {n.name: n.inputs for n in built.graph.nodes if n.op.keyword in ("add", "concat", "mul")}
 
 
@@ -102,7 +102,7 @@ def test_names_bound_in_an_iteration_end_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "own",
+    "local_step",
     [
         "seq: [{add: [[], a], as: a}]",
         "concat: [[{relu: , as: a}], []]",
@@ -111,12 +111,12 @@ def test_names_bound_in_an_iteration_end_with_it(tmp_path: Path) -> None:
         "same: {}",
     ],
 )
-def test_steps_with_local_names_carry_no_values(tmp_path: Path, own: str) -> None:
+def test_steps_with_local_names_carry_no_values(tmp_path: Path, local_step: str) -> None:
     text = f"""
         blocks: {{same: {{body: [{{relu: , as: a}}, mul: [[], a]]}}}}
         graph:
           - {{tanh: , as: a}}
-          - repeat: {{times: 2, body: [{own}]}}
+          - repeat: {{times: 2, body: [{local_step}]}}
           - {{sigmoid: , from: a, id: last}}
     """
     assert load_spec(tmp_path, text).graph.nodes[-1].inputs == ("tanh",)
