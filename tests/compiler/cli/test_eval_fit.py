@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tcc.compiler.data import dataset, split_file
 from tcc.compiler.ir.device import Device
 
 LABELS = ("cat", "dog", "owl")
@@ -123,9 +125,11 @@ def test_sensitivity_is_reached_and_never_below_the_default(tcc, built, splits, 
         (1.0, (30, 40)),
         (0.6, (50, 60)),
         (0.3, (50, 60)),
-        (0.0, (50, 60)),
+        (0.01, (50, 60)),
     ):
-        point = tcc(*args, min_sensitivity).document["operating_point"]
+        outcome = tcc(*args, min_sensitivity)
+        assert outcome.code == 0, (min_sensitivity, outcome.err)
+        point = outcome.document["operating_point"]
         low, high = (compute_shy_log_odds(point, shade) for shade in between)
         assert low < point["thresholds"][0] < high
         assert point["target"] == min_sensitivity
@@ -498,4 +502,123 @@ class TestWhatIsWrong:
         outcome = tcc("verify", built)
         assert outcome.code == 2
         assert "error[E0621]" in outcome.err
+        assert message in outcome.err
+
+
+MANY_SHADES = {"cat": [*range(40)], "dog": [45, 70], "owl": [*range(40, 100)]}
+
+
+class TestCertifiedSensitivity:
+    """60 owls of shades 40 to 99, of which 0.9 with 95 % confidence allows one miss."""
+
+    @pytest.fixture
+    def many(self, home):
+        draw(home / "set/val", MANY_SHADES)
+        draw(home / "set/test", {"cat": [12, 33], "dog": [52], "owl": [34, 36, 70]})
+        return home / "set"
+
+    FIT = ("--fit", "--positive", "owl", "--sensitivity", 0.9)
+
+    def test_threshold_is_an_order_statistic_with_its_cost(self, tcc, built, many, answers):
+        answers(compute_shy_owl_logits)
+        outcome = tcc("eval", built, "--data", many, *self.FIT, "--json")
+        assert outcome.code == 0, outcome.err
+        point = outcome.document["operating_point"]
+        low, high = (compute_shy_log_odds(point, shade) for shade in (40, 41))
+        assert low < point["thresholds"][0] < high
+        assert point["criterion"] == "sensitivity of 0.9 or more with 0.95 confidence"
+        assert point["certificates"] == [
+            {
+                "label": "owl", "confidence": 0.95, "positives": 60, "cases": None,
+                "allowed_misses": 1, "negatives": 42, "rejected": 40,
+            }
+        ]  # fmt: skip
+        assert (
+            "`owl`: on images like these, the sensitivity is 0.9 or more with 0.95 confidence "
+            "(60 images, 1 of them may be missed); the specificity on these images is 0.9524 "
+            "(40 of 42)" in tcc("eval", built, "--data", many).out
+        )
+        assert tcc("show", built).code == 0
+
+    def test_temperature_does_not_depend_on_images_of_the_class(self, tcc, built, many, answers):
+        answers(compute_shy_owl_logits)
+        args = ("eval", built, "--data", many, *self.FIT, "--json")
+        certified = tcc(*args).document["operating_point"]["temperature"]
+        draw(many / "val", {"owl": [*range(40, 100), 200, 201]})
+        assert tcc(*args).document["operating_point"]["temperature"] == certified
+        uncertified = tcc(*args, "--confidence", 0).document["operating_point"]
+        assert uncertified["temperature"] != certified
+        assert "certificates" not in uncertified or not uncertified["certificates"]
+
+    def test_few_contradicted_images_are_a_warning(self, tcc, built, many, answers):
+        answers(compute_shy_owl_logits)
+        # Three test images cannot confirm 0.9; two misses of three contradict it.
+        outcome = tcc("eval", built, "--data", many, *self.FIT, "--json")
+        assert [warning["code"] for warning in outcome.document["warnings"]] == ["W0681"]
+        draw(many / "test", {"owl": [90, 91, 70]})
+        outcome = tcc("eval", built, "--data", many, *self.FIT, "--json")
+        assert outcome.document["warnings"] == []
+        assert tcc("show", built).code == 0
+
+    @pytest.mark.parametrize(
+        ("sensitivity", "confidence", "help"),
+        [
+            (0.99, 0.95, "fit to at least 299 images of the class, about 897 for a useful"),
+            (0.9, 0.999, "fit to at least 66 images"),
+            (1.0, 0.95, "no number certifies a sensitivity of 1: request less"),
+        ],
+    )
+    def test_too_few_images_are_refused(
+        self, tcc, built, many, answers, sensitivity, confidence, help
+    ):
+        answers(compute_shy_owl_logits)
+        args = ("--fit", "--positive", "owl", "--sensitivity", sensitivity)
+        outcome = tcc("eval", built, "--data", many, *args, "--confidence", confidence)
+        assert outcome.code == 2
+        message = f"60 images of `owl` cannot certify a sensitivity of {sensitivity:g}"
+        assert f"error[E1265]: {message}" in outcome.err
+        assert help in outcome.err
+
+    def test_cases_count_where_the_split_names_them(self, tcc, built, home, answers):
+        answers(compute_shy_owl_logits)
+        draw(home / "photos", MANY_SHADES | {"cat": [*range(50)], "owl": [*range(40, 110)]})
+        images = dataset.read_dataset(home / "photos")
+        is_test = {item.name: int(item.path.stem) >= 60 or (item.label != "owl" and
+                   int(item.path.stem) >= 40) for item in images.items}  # fmt: skip
+        datasets = {
+            split: replace(images, items=tuple(i for i in images.items if is_test[i.name] == held))
+            for split, held in (("val", False), ("test", True))
+        }
+        # Two photos of each owl.
+        groups = {item.name: f"{item.label} {int(item.path.stem) // 2}" for item in images.items}
+        (home / "run").mkdir()
+        split_file.write(home / "run/split.csv", home / "photos", datasets, groups)
+        args = ("eval", built, "--data", "photos", "--split", "run", *self.FIT, "--json")
+        point = tcc(*args).document["operating_point"]
+        (certificate,) = point["certificates"]
+        assert (certificate["positives"], certificate["cases"]) == (60, 30)
+        assert certificate["allowed_misses"] == 0
+        outcome = tcc(*args, "--confidence", 0.99)
+        assert "30 cases of `owl` cannot certify a sensitivity of 0.9" in outcome.err
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"allowed_misses": 5}, "certificate of `owl`: 5 misses are allowed, not 1"),
+            ({"confidence": 1.5}, "certificate of `owl`: it has no target or no confidence"),
+            ({"cases": 61}, "61 cases have 60 images, which is impossible"),
+            ({"rejected": 43}, "43 of 42 images are rejected"),
+        ],
+    )
+    def test_forged_certificate_is_refused(self, tcc, built, many, answers, change, message):
+        from tcc.compiler.support.json_records import seal
+
+        answers(compute_shy_owl_logits)
+        assert tcc("eval", built, "--data", many, *self.FIT).code == 0
+        manifest_json = json.loads((built / "manifest.json").read_text())
+        manifest_json["operating_points"][0]["certificates"][0] |= change
+        manifest_json["seal"] = seal(manifest_json)
+        (built / "manifest.json").write_text(json.dumps(manifest_json))
+        outcome = tcc("verify", built)
+        assert outcome.code == 2
         assert message in outcome.err
