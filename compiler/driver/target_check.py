@@ -24,7 +24,9 @@ def evaluate_point(point: OperatingPoint, evaluated: Evaluated) -> HeldOutCheck:
     default = _predict_by_default(evaluated)
     checks = tuple(_check_threshold(point.target, evaluated, default, column) for column in columns)
     notice = "; ".join(
-        _describe_miss(check) for check in checks if decision_rule.is_target_missed(point, check)
+        _describe_miss(point, check)
+        for check in checks
+        if decision_rule.is_target_missed(point, check)
     )
     return HeldOutCheck(
         images.dataset.digest,
@@ -79,9 +81,11 @@ def _check_threshold(
     )
 
 
-def _describe_miss(check: ThresholdCheck) -> str:
+def _describe_miss(point: OperatingPoint, check: ThresholdCheck) -> str:
     assert check.target is not None
     sentence = f"the requested sensitivity of {check.target:g} for `{check.label}` is not confirmed"
+    if point.certificates:
+        sentence = f"the certified sensitivity of {check.target:g} for `{check.label}` is refuted"
     if not check.positives:
         return f"{sentence}: there is no image of this class"
     return (
@@ -111,7 +115,12 @@ def _list_misses(
     location = make_file_span(path)
     for check in judged_point.thresholds:
         if decision_rule.is_target_missed(point, check):
-            message, help = _describe_miss(check), _describe_remedy(check)
+            message = _describe_miss(point, check)
+            help = _describe_remedy(check)
+            if point.certificates:
+                help = (
+                    "fit to images of the same kind as these: the certificate holds only for such"
+                )
             yield Diagnostic("W0681", message, location, help=help, severity="warning")
         if _is_worse(check):
             yield Diagnostic(
