@@ -1,5 +1,5 @@
 # make demo       build a trained network for a Cortex-A7 in int8, and classify images with it
-# make test       lint, types, layers, and all tests except the slow ones
+# make test       lint, types, layers, words, and all tests except the slow ones
 # make test-all   also the slow tests: complete networks, every opset, emulators
 # make test-nightly  the longest tests, which test-all skips: the largest networks, the full fuzzer
 # make quick      tests of the core packages, or of TESTS=tests/backends/arm: while you edit
@@ -70,6 +70,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy
 	$(BIN)/mypy tools
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_words.py
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -c docs . build/docs

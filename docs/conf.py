@@ -27,6 +27,7 @@ SECTIONS = {
         "docs/slides",
         "docs/from-pytorch",
         "docs/errors",
+        "docs/messages",
         "docs/glossary",
     ],
     "Examples": ["docs/examples/README", "docs/examples/*"],

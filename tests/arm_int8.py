@@ -44,9 +44,9 @@ def find_exact_values(graph: Graph) -> set[str]:
 
 
 FLOATS = 1e-4
-"""How far real numbers of layers in float may be apart, of the layer's largest."""
+"""Allowed error of float layers, relative to the largest value of the layer."""
 LEVELS = 1
-"""How far levels may be apart in which a layer in float ends."""
+"""Allowed difference of the quantized outputs of a float layer."""
 
 
 def count_differences(

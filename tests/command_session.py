@@ -19,7 +19,7 @@ from tcc.compiler.support import user_folders
 PROGRAM = "from tcc.compiler.entry import main; main()"
 FOLDER, HOME, LOGS, OUTCOMES = "work", "home", "logs", "ends.json"
 PATIENCE = 600
-"""Seconds that one command may take, with the compiling of C libraries on a new machine."""
+"""Seconds allowed per command, including compilation of C libraries on a new machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,13 +34,13 @@ graph:
 output: {logits: {activation: softmax, labels: [normal, tumour]}}
 """
 SPLITS = {"train": 24, "val": 8, "test": 8}
-"""How many images of each class a split has."""
+"""Number of images per class in each split."""
 STATE = {
     "conv.weight": (6, 3, 3, 3), "conv.bias": (6,),
     "norm.weight": (6,), "norm.bias": (6,), "norm.running_mean": (6,), "norm.running_var": (6,),
     "head.weight": (2, 6), "head.bias": (2,),
 }  # fmt: skip
-"""Names and shapes of a checkpoint of the network, as PyTorch gives them."""
+"""Names and shapes in a PyTorch checkpoint of the network."""
 SWEEP = "tcc_sweep: 1\nseeds: [1, 2]\n"
 TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 232, 320)
 """Left, top, right and bottom, in pixels of the slide."""
@@ -51,7 +51,7 @@ ANNOTATION = """\
 "properties": {"classification": {"name": "Tumor"}}}]}
 """
 PAIRS = (("private.pem", "public.pem"), ("theirs.pem", "other.pem"), ("lost.pem", "gone.pem"))
-"""Private keys, and the public one of each."""
+"""Private keys with their public keys."""
 IMAGES = "set/test/tumour"
 
 
@@ -91,11 +91,15 @@ class CommandUse:
 
 
 def use(
-    line: str, *needs: str, programs: str = "", output: str = "", **more: str | bool
+    line: str, *needs: str, programs: str = "", output: str = "", **extra_arguments: str | bool
 ) -> CommandUse:
     """Return a use that needs these extras. Programs and outputs are separated by spaces."""
     return CommandUse(
-        line, frozenset(needs), tuple(programs.split()), outputs=tuple(output.split()), **more
+        line,
+        frozenset(needs),
+        tuple(programs.split()),
+        outputs=tuple(output.split()),
+        **extra_arguments,
     )
 
 

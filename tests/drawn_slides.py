@@ -16,7 +16,7 @@ output:
   logits: {activation: softmax, labels: [normal, tumour]}
 """
 PAPER, PINK, PURPLE = (243, 243, 244), (205, 120, 170), (110, 60, 140)
-"""What no tissue is on, and two colours of tissue."""
+"""Background color and two tissue colors."""
 
 
 def draw_pixels(width, height, *areas):

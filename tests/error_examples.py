@@ -180,5 +180,5 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E1304": write_wide_image,
     "E1324": write_wide_image,
 }  # fmt: skip
-"""What makes the files that the example of a code names."""
+"""Functions that write the files of an error code example."""
 ALIKE = ("left.weight", "left.bias", "right.weight", "right.bias")

@@ -20,7 +20,7 @@ from tcc.testing.op_cases import Array, sample_weights
 A7 = next(m for m in MACHINES if m.target.name == "arm-a7")
 A53 = next(m for m in MACHINES if m.target.name == "arm-a53")
 BOTH = (A7, pytest.param(A53, marks=pytest.mark.slow))
-"""A processor of each word length; all 64-bit ones have the same kernels of floats."""
+"""A processor of each word length. All 64-bit ones have the same float kernels."""
 
 
 def make_conv_model(op: Conv, shape: tuple[int, int, int], consumer: Op) -> Model:

@@ -40,9 +40,9 @@ def make_state(
     return state
 
 
-def save_state(folder: Path, state: object, **how: object) -> Path:
+def save_state(folder: Path, state: object, **options: object) -> Path:
     path = folder / "net.pth"
-    torch.save(state, path, **how)
+    torch.save(state, path, **options)
     return path
 
 

@@ -22,7 +22,7 @@ ODD = {
 }  # fmt: skip
 
 
-def build(tcc, target, images, *more):
+def build(tcc, target, images, *extra_arguments):
     """Build a package of `odd.yaml` without an accuracy floor."""
     return tcc("build", "odd.yaml", "--target", target, "--data", images, "--floor", "min_cosine=0",
-               "--floor", "min_correlation=0", *more)  # fmt: skip
+               "--floor", "min_correlation=0", *extra_arguments)  # fmt: skip

@@ -19,10 +19,10 @@ Array = NDArray[Any]
 SATURATES = cpu.select_product_types(cpu.read_features()).unsigned
 """Whether products of this processor saturate unless weights are unsigned."""
 MAKE_UNSIGNED = ("ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
-"""Levels of optimisation at which ONNX Runtime makes them so, when it is asked to."""
+"""Optimization levels at which ONNX Runtime makes weights unsigned on request."""
 LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", *MAKE_UNSIGNED)
 EXACT_LEVELS = MAKE_UNSIGNED if SATURATES else LEVELS
-"""Levels at which a file is exact here as it is; at others this processor's products saturate."""
+"""Optimization levels at which a file is exact here. At others, products saturate."""
 
 
 def open_session(

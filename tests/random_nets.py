@@ -47,7 +47,7 @@ from tcc.testing.op_cases import sample_weights
 T = TypeVar("T")
 Array = NDArray[Any]
 MAX_ELEMENTS = 600
-"""Elements of one channel, and channels, stay below this."""
+"""Upper limit of elements per channel, and of channels."""
 
 ACTIVATIONS: tuple[Op, ...] = (
     Relu(), Relu6(), LeakyRelu(0.2), Sigmoid(), Silu(), Tanh(), Gelu(), HardSigmoid(),
@@ -64,7 +64,7 @@ MAPS: tuple[Op, ...] = (
 FLOATS: tuple[Op, ...] = (
     Softmax(), LayerNorm(), Resize(scale=(2, 2), mode="bilinear"), ConvTranspose(3, (2, 2), (2, 2)),
 )  # fmt: skip
-"""What has no form in integers."""
+"""Ops without an integer form."""
 FACTORS = (1.0, 1.0, 1.0, 0.0, 1e-9, 1e-4, 300.0)
 
 

@@ -10,7 +10,7 @@ from tcc.compiler.ir.target import Target
 from tcc.testing.op_cases import CASES, build_one_input_model
 
 REFUSED_OPS_FILE = Path(__file__).with_name("golden") / "refused_ops.txt"
-"""The ops that a target has no rule for, as `target: op`; tools/make_goldens.py writes it."""
+"""The ops that a target has no rule for, as `target: op`. Written by tools/make_goldens.py."""
 
 
 def format_refusals(backend: GraphReader, target: Target, graph: Graph) -> set[str]:

@@ -8,7 +8,7 @@ BUNDLE = {
 }  # fmt: skip
 
 
-def write_result(folder, name, size, span, likely, *, mpp=1.0, threshold=0.5, **more):
+def write_result(folder, name, size, span, likely, *, mpp=1.0, threshold=0.5, **extra_arguments):
     """Write the result folder of a slide. `likely`: tumour probability by row and column."""
     folder.mkdir(parents=True)
     width, height = size
@@ -47,5 +47,5 @@ def write_result(folder, name, size, span, likely, *, mpp=1.0, threshold=0.5, **
         "mean_probability": sum(likely.values()) / len(likely) if likely else None,
         "highest_probability": max(likely.values(), default=None),
     }  # fmt: skip
-    (folder / "summary.json").write_text(json.dumps(summary | more))
+    (folder / "summary.json").write_text(json.dumps(summary | extra_arguments))
     return folder

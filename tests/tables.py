@@ -30,26 +30,30 @@ def run_trials(trials: Mapping[str, Callable[[], object]]) -> None:
 
 
 def looped(
-    table: Mapping[str, Any], *, rotated: bool = False, one_in: int = 1, **ways: Mapping[str, Any]
+    table: Mapping[str, Any],
+    *,
+    rotated: bool = False,
+    one_in: int = 1,
+    **variants: Mapping[str, Any],
 ) -> Callable[[Test], Test]:
     """Turn a test of one `case` into one test per family, which loops over the cases of a table.
 
     The family of a case is its name up to the first dash. Each case runs with all combinations of
-    `ways`. With `rotated`, each case runs with only one combination, the next one in turn. The
+    `variants`. With `rotated`, each case runs with only one combination, the next one in turn. The
     others are in an additional slow test. The same holds for cases that `one_in` skips.
 
     Args:
         table: The cases by name.
         rotated: Whether most combinations are in the slow test.
         one_in: One case of this many per family is not slow.
-        ways: Values of further arguments, by display name.
+        variants: Values of further arguments, by display name.
     """
-    if not table or not all(ways.values()):
+    if not table or not all(variants.values()):
         raise ValueError("no cases")
     quick: dict[str, Trials] = {}
     slow: dict[str, Trials] = {}
     combinations = [
-        dict(zip(ways, combination, strict=True)) for combination in product(*ways.values())
+        dict(zip(variants, combination, strict=True)) for combination in product(*variants.values())
     ]
     members: Counter[str] = Counter()
     rotation = 0
@@ -59,7 +63,7 @@ def looped(
         members[family] += 1
         for number, combination in enumerate(combinations):
             is_quick = is_nth and (not rotated or number == rotation % len(combinations))
-            values = {argument: ways[argument][key] for argument, key in combination.items()}
+            values = {argument: variants[argument][key] for argument, key in combination.items()}
             trials = (quick if is_quick else slow).setdefault(family, {})
             trials[" ".join((name, *map(str, combination.values())))] = {"case": case, **values}
         rotation += is_nth
@@ -67,7 +71,7 @@ def looped(
         *(pytest.param(trials, id=family) for family, trials in quick.items()),
         *(pytest.param(t, id=f"{f}-rest", marks=pytest.mark.slow) for f, t in slow.items()),
     ]
-    return functools.partial(_make_test, parameters=parameters, bound_names={"case", *ways})
+    return functools.partial(_make_test, parameters=parameters, bound_names={"case", *variants})
 
 
 def _make_test(case_test: Test, parameters: list[Any], bound_names: set[str]) -> Test:

@@ -67,8 +67,8 @@ def home(tmp_path_factory):
 def study(root, home):
     """Run the tool."""
 
-    def run(*words, code=0):
-        command = [sys.executable, root / "tools/case_study.py", *words]
+    def run(*arguments, code=0):
+        command = [sys.executable, root / "tools/case_study.py", *arguments]
         completed = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
         assert completed.returncode == code, completed.stdout + completed.stderr
         return completed
@@ -139,7 +139,7 @@ def test_markdown_has_the_columns_of_the_paper(study):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("--data", "nowhere"), "error[E0710]: not a dataset"),
         (
@@ -154,8 +154,8 @@ def test_markdown_has_the_columns_of_the_paper(study):
     ],
     ids=str,
 )
-def test_wrong_arguments_are_refused(study, words, message):
-    completed = study(*words, code=2)
+def test_wrong_arguments_are_refused(study, arguments, message):
+    completed = study(*arguments, code=2)
     assert message in completed.stderr
     assert "Traceback" not in completed.stderr
 

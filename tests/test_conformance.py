@@ -274,11 +274,11 @@ def test_target(tcc_check):
 """
 
 
-def run_pytest(folder, text, *words):
+def run_pytest(folder, text, *arguments):
     (folder / "test_it.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-p", "tcc_pytest", "-p", "no:cacheprovider", "-v"]
     return subprocess.run(
-        [*command, "--strict-markers", *words],
+        [*command, "--strict-markers", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,

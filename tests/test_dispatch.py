@@ -140,8 +140,8 @@ def list_closed_names():
 def is_of_set(node):
     """Whether an expression is a name of a closed set, or a tuple with one."""
     match node:
-        case ast.Constant(value=str(word)):
-            return word in list_closed_names()
+        case ast.Constant(value=str(constant)):
+            return constant in list_closed_names()
         case ast.Attribute(value=ast.Name(id=name)):
             return name in list_enums()
         case ast.Tuple(elts=parts) | ast.Set(elts=parts) | ast.List(elts=parts):
@@ -184,7 +184,7 @@ YES_OR_NO = {
     "whether a sequence has names of its own, or those of one alternative": {
         "role SequenceRole.CHOICE", "role SequenceRole.ISOLATED",
     },
-    "what is printed beside a paper's figure": {
+    "what is printed next to a paper's figure": {
         "agreement PrintedMatch.EQUAL", "agreement PrintedMatch.NONE",
     },
     "whether files, which are RGB or grey, have the network's order of colors": {
@@ -197,7 +197,7 @@ YES_OR_NO = {
     },
     "which of the two builds of a peer is measured": {"form fp32", "form int8"},
 }  # fmt: skip
-"""Comparisons that treat all other names alike, by the question that they answer. Any other
+"""Comparisons that treat all other names equally, by the question that they answer. Any other
 comparison must be a `match` that ends in `assert_never` or raises `UnhandledError`."""
 PARTIAL = {
     "backends/arm/measure/instructions.py": "what takes one cycle, as all but three kinds do",
@@ -205,7 +205,7 @@ PARTIAL = {
     "backends/pulsar/rewrite.py": "a node that it does not rewrite is unchanged",
     "compiler/passes/fuse_clamps.py": "an unknown range is all numbers",
 }
-"""Matches that may leave names out."""
+"""Matches that may omit names."""
 
 
 def format_question(node):

@@ -30,7 +30,7 @@ PAGES = [
     *sorted((ROOT / "spec").glob("*.md")),
 ]  # fmt: skip
 MAKE = {"make demo", "make test"}
-"""What makes an environment and runs these very tests."""
+"""Commands that create an environment or run these tests."""
 
 
 def find_code_blocks(page, language):

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 
 DARK, BRIGHT = 130, 230
-"""What the mean of the tumour's colours is below, and that of the paper's above."""
+"""Tumour has a mean color below the first, paper above the second."""
 
 
 def test_a_synthetic_slide_comes_with_its_ground_truth(tmp_path, root):

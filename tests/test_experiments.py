@@ -162,9 +162,9 @@ def experiment(tools, root, tmp_path, monkeypatch, capsys):
     draw_images(tmp_path / "data" / "tiles")
     monkeypatch.chdir(tmp_path)
 
-    def run(*words):
+    def run(*arguments):
         monkeypatch.setattr(
-            sys, "argv", ["paper_experiments.py", "drawn.yaml", *words, *FOLDER_OPTIONS]
+            sys, "argv", ["paper_experiments.py", "drawn.yaml", *arguments, *FOLDER_OPTIONS]
         )
         capsys.readouterr()
         try:

@@ -25,9 +25,9 @@ SETS = {
     extra for extra, requirements in PROJECT["optional-dependencies"].items() if extra in EXTRAS
 }
 UNSIGNED = "error[E1351]"
-"""What is told of a bundle that was built once more, where nothing can sign it."""
+"""The error for a rebuilt bundle without a signing tool."""
 RUNS = [use for use in USES if not use.serves]
-"""Those that end by themselves."""
+"""Uses that end without a signal."""
 
 
 def test_every_extra_is_tested():

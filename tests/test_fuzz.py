@@ -10,11 +10,11 @@ import time
 import pytest
 
 SHARE = 0.0005
-"""Of a full run, which takes hours: `python tools/fuzz`."""
+"""Share of a full run, which takes hours: `python tools/fuzz`."""
 
 
 QUICK = ("specs", "programs", "onnx", "checkpoints")
-"""Fronts that build nothing before they begin."""
+"""Fuzzed inputs that need no build first."""
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 GENERATORS = runpy.run_path(str(ROOT / "tools/generate.py"))["list_generators"]()
 
 
-def run(tool, *words, **options):
-    command = [sys.executable, tool, *words]
+def run(tool, *arguments, **options):
+    command = [sys.executable, tool, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 

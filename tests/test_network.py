@@ -17,7 +17,7 @@ from tcc.compiler.support.external_tools import MissingTool
 
 ROOT = Path(__file__).resolve().parents[1]
 FETCHED = {"web": RUNTIME_PACKAGE, "slide": slide_viewer.LIBRARY}
-"""What npm brings once for all, by the words of the uses that take it."""
+"""Packages that npm downloads once for all tests, by the uses that need them."""
 ALLOWED_FOLDERS = (
     ".cache/tcc",
     ".cache/stages",
@@ -25,7 +25,7 @@ ALLOWED_FOLDERS = (
     ".local/state/tcc",
     ".config/tcc",
 )
-"""What may be left in a user's home: docs/security.md names each."""
+"""Folders that may remain in the home folder: docs/security.md lists each."""
 SEND = """
 import socket, subprocess, sys
 ways = {

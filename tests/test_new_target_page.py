@@ -38,8 +38,8 @@ def site(tmp_path_factory):
     return folder
 
 
-def run(site, *words):
-    command = [sys.executable, *words]
+def run(site, *arguments):
+    command = [sys.executable, *arguments]
     env_path = {"PYTHONPATH": str(site)}
     return subprocess.run(
         command, cwd=site, env=os.environ | env_path, capture_output=True, text=True, check=False

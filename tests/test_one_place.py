@@ -116,18 +116,18 @@ class Tree:
             (at / name).write_text(text)
         (at / "net.yaml").write_text(SPEC)
 
-    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run Python in the copy."""
         env = os.environ | {"PYTHONPATH": str(self.at / "src")}
-        command = [sys.executable, *words]
+        command = [sys.executable, *arguments]
         return subprocess.run(
             command, cwd=self.at, env=env, capture_output=True, text=True, check=False
         )
 
-    def tcc(self, *words: str) -> "subprocess.CompletedProcess[str]":
+    def tcc(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run tcc in the copy."""
         program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
-        return self.run("-c", program, *words)
+        return self.run("-c", program, *arguments)
 
     def run_tests(self, keyword: str, *files: str) -> None:
         """Run the tests of the copy that match a keyword."""

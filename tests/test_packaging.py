@@ -57,13 +57,13 @@ def installed(built, tmp_path_factory):
     return folder / "bin/tcc"
 
 
-def run_tcc(installed, folder, *words):
+def run_tcc(installed, folder, *arguments):
     """Returns the output of `tcc` outside the checkout."""
     clean = {"PATH": f"{installed.parent}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
     clean["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     clean["TCC_CACHE_LIMIT"] = "0"
     completed = subprocess.run(
-        [installed, *words], cwd=folder, env=clean, capture_output=True, text=True, check=False
+        [installed, *arguments], cwd=folder, env=clean, capture_output=True, text=True, check=False
     )
     assert completed.returncode == 0, completed.stdout + completed.stderr
     return completed.stdout

@@ -70,10 +70,10 @@ def test_every_cost_term_occurs_in_a_sample(search, machine: Machine) -> None:
 
 
 SIZES = [(1, 9), (2, 7), (3, 5), (9, 1), (7, 2), (5, 4)]
-"""Products of samples, and of all else that costs of plain loops are of."""
+"""Products of samples, and other cost terms of plain loops."""
 
 
-def make_tile_kernel(search, tile_name: str, product: float, other_cost: float, *apart: int):
+def make_tile_kernel(search, tile_name: str, product: float, other_cost: float, *offsets: int):
     """Return the loops of a tile. Bad samples cost five times as much."""
     first_amount, *other_amounts = AMOUNTS["level_loops"]
     amounts = {
@@ -81,7 +81,7 @@ def make_tile_kernel(search, tile_name: str, product: float, other_cost: float, 
         for n, (a, b) in enumerate(SIZES)
     }
     counts = {
-        str(n): (a * product + b * other_cost) * (5 if n in apart else 1)
+        str(n): (a * product + b * other_cost) * (5 if n in offsets else 1)
         for n, (a, b) in enumerate(SIZES)
     }
     return search.CountedKernel(f"level_loops_{tile_name}", amounts, counts)

@@ -24,13 +24,15 @@ def record_file(tools, tmp_path, monkeypatch):
     path = tmp_path / "support.jsonl"
     for module in tools[1:]:
         monkeypatch.setattr(module, "RECORD", path)
-    monkeypatch.setattr(tools[1], "_git", lambda *words: "")
+    monkeypatch.setattr(tools[1], "_git", lambda *arguments: "")
     return path
 
 
-def measure(tools, monkeypatch, commit, *words):
+def measure(tools, monkeypatch, commit, *arguments):
     monkeypatch.setattr(tools[1], "_measured_commit", lambda: commit)
-    monkeypatch.setattr(sys, "argv", ["support_matrix.py", "--networks", "fastnet_block", *words])
+    monkeypatch.setattr(
+        sys, "argv", ["support_matrix.py", "--networks", "fastnet_block", *arguments]
+    )
     assert tools[1].main() == 0
 
 
@@ -77,7 +79,7 @@ def test_the_oldest_commit_comes_first(tools, monkeypatch):
     keys = [("net", "target", kind) for kind in ("a", "b", "c", "d")]
     commits = dict(zip(keys, ("third", "first", "second", ""), strict=True))
     cells = {key: record.Cell(*key, bytes=1, commit=commits[key]) for key in keys[:3]}
-    monkeypatch.setattr(matrix, "_git", lambda *words: "third\nsecond\nfirst\n")
+    monkeypatch.setattr(matrix, "_git", lambda *arguments: "third\nsecond\nfirst\n")
     assert matrix._in_order(cells, keys, "now", remeasure=False) == [keys[3]]
     assert matrix._in_order(cells, keys, "now", remeasure=True) == [
         keys[3],

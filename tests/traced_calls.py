@@ -10,11 +10,11 @@ from ipaddress import ip_address
 from pathlib import Path
 
 CALLS = "socket,connect,bind,sendto,sendmsg,sendmmsg,io_uring_setup"
-"""What reaches another program. What io_uring does is not seen, so that its set-up counts."""
+"""Calls that reach another program. io_uring hides its operations, so its set-up counts."""
 LOCAL_FAMILIES = {"AF_UNIX", "AF_NETLINK", "AF_UNSPEC"}
-"""Sockets within this machine, and those to its kernel."""
+"""Socket families within this machine and to its kernel."""
 RESOLVER = re.compile(r'sun_path=@?"[^"]*(resolve|avahi|dnsmasq)')
-"""Local sockets behind which a program looks names up for others."""
+"""Local sockets of name services."""
 DNS = {"53", "853"}
 _FAMILY = re.compile(r"\b(AF_\w+|PF_\w+)")
 _ADDRESS = re.compile(r'inet_(?:addr\(|pton\(AF_INET6, )"([^"]+)"')

@@ -35,7 +35,7 @@ output:
   logits: {activation: softmax, labels: [blue, red]}
   extra: {from: auxiliary, train_only: true}
 """
-"""The same, small, with a head for training alone."""
+"""A small version with a training-only head."""
 RECIPE = """\
 tcc_recipe: 1
 batch: 8

@@ -13,11 +13,11 @@ NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(not NODE, reason="needs Node.js: apt-get install nodejs")
 
 
-def run_node(code, folder, *words):
+def run_node(code, folder, *arguments):
     """Return the JSON output of a module. It can import modules of the page as `site/NAME`."""
     script = folder / "script.mjs"
     script.write_text(code.replace("'site/", f"'{SITE.as_uri()}/"))
-    command = [NODE, script, *words]
+    command = [NODE, script, *arguments]
     completed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert completed.returncode == 0, completed.stderr
     return json.loads(completed.stdout)

@@ -6,9 +6,9 @@ from tcc.compiler.ir.graph import Graph, Node, verify
 from tcc.compiler.ir.rewrite import extract_inference_graph
 
 FULL_SIZE = ("ddsnet", "fastnet", "fastnet_block")
-"""Networks of ours, which are quick and stay at the size that users build."""
+"""Our fast networks, tested at full size."""
 PIXELS = 80
-"""An edge of the others' images: inception_v3, which halves them most, takes none below 75."""
+"""Image size of the other networks. inception_v3 needs at least 75."""
 
 
 def shrink_network(graph: Graph) -> Graph:

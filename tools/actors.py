@@ -44,7 +44,7 @@ class Actor:
     finished: bool = False
     error: BaseException | None = None
     descriptors: set[int] = field(default_factory=set)
-    go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    resume_signal: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     stopped: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def start(self) -> None:
@@ -72,13 +72,13 @@ class Actor:
         if self.stops > MAX_STOPS:
             raise AssertionError(f"the actor did not finish within {MAX_STOPS} stops")
         self.stopped.release()
-        self.go.acquire()
+        self.resume_signal.acquire()
         if self.killed:
             raise Killed
 
     def step(self) -> None:
         """Run up to the next stop."""
-        self.go.release()
+        self.resume_signal.release()
         self.stopped.acquire()
 
     def run_steps(self, count: int, *, until_it_waits: bool = False) -> None:

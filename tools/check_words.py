@@ -42,7 +42,7 @@ _NAME_FIELDS: dict[type[ast.AST], str] = {
 }
 """The field with the name, by the type of syntax tree node that binds one."""
 _NOUN_DECORATORS = {"property", "cached_property", "setter", "fixture"}
-_WORD = re.compile(r"[A-Za-z][a-z']*")
+_TOKEN = re.compile(r"[A-Za-z][a-z']*")
 _QUOTED = re.compile(r"``[^`]+``|`[^`]+`|\]\([^)]*\)|<[^>]+>|https?://\S+")
 """Parts of a line that are not prose: code, link addresses, HTML."""
 
@@ -101,7 +101,7 @@ def _is_noun(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def _is_message(text: str) -> bool:
-    return len(_WORD.findall(text)) >= MIN_MESSAGE_WORDS <= text.count(" ") + 1
+    return len(_TOKEN.findall(text)) >= MIN_MESSAGE_WORDS <= text.count(" ") + 1
 
 
 def iterate_words(text: str, start_line: int, terms: re.Pattern[str]) -> Iterator[tuple[int, str]]:
@@ -114,7 +114,7 @@ def iterate_words(text: str, start_line: int, terms: re.Pattern[str]) -> Iterato
         elif fence:
             fence = "" if line.strip() == fence else fence
         elif not line.lstrip().startswith((">>> ", "... ")):
-            for word in _WORD.findall(terms.sub(" ", _QUOTED.sub(" ", line))):
+            for word in _TOKEN.findall(terms.sub(" ", _QUOTED.sub(" ", line))):
                 yield number, word.lower()
 
 

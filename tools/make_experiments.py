@@ -79,17 +79,17 @@ def _make_form_column(name: str) -> Callable[[TableRow], str]:
 
 COLUMNS: Mapping[str, Callable[[TableRow], str]] = {
     "parameters": lambda row: f"{row.runs[0].parameters:,}",
-    "training accuracy": lambda row: _format_share([each.training for each in row.runs]),
-    "validation accuracy": lambda row: _format_share([each.validation for each in row.runs]),
+    "training accuracy": lambda row: _format_share([run.training for run in row.runs]),
+    "validation accuracy": lambda row: _format_share([run.validation for run in row.runs]),
     "right": lambda row: _format_correct(row.seed_scores),
-    "accuracy": lambda row: _format_share([each.accuracy for each in row.seed_scores]),
+    "accuracy": lambda row: _format_share([scores.accuracy for scores in row.seed_scores]),
     "interval": _format_interval,
-    "precision": lambda row: _format_share([each.precision for each in row.list_rates()]),
-    "recall": lambda row: _format_share([each.recall for each in row.list_rates()]),
-    "F1": lambda row: _format_share([each.f1 for each in row.list_rates()]),
+    "precision": lambda row: _format_share([rates.precision for rates in row.list_rates()]),
+    "recall": lambda row: _format_share([rates.recall for rates in row.list_rates()]),
+    "F1": lambda row: _format_share([rates.f1 for rates in row.list_rates()]),
     "int8 right": _make_int8_column(_format_correct),
     "int8 accuracy": _make_int8_column(
-        lambda found: _format_share([each.accuracy for each in found])
+        lambda seed_scores: _format_share([scores.accuracy for scores in seed_scores])
     ),
     "cosine": _format_cosine,
     **{name: _make_form_column(name) for name in FORMS},

@@ -61,7 +61,7 @@ LOSES = 4
 Document = Mapping[str, Any]
 
 
-def run_tcc(*words: str | Path, allowed_codes: Sequence[int] = ()) -> Document | None:
+def run_tcc(*arguments: str | Path, allowed_codes: Sequence[int] = ()) -> Document | None:
     """Return the JSON document of a `tcc` command; None if it exits with an allowed code.
 
     The command runs in this process, because loading PyTorch takes as long as a short training.
@@ -69,7 +69,7 @@ def run_tcc(*words: str | Path, allowed_codes: Sequence[int] = ()) -> Document |
     Raises:
         SystemExit: The command fails.
     """
-    line = [*map(str, words), "--json"]
+    line = [*map(str, arguments), "--json"]
     print("$ tcc", *line, file=sys.stderr, flush=True)
     code, printed = _run_app(line)
     if code in allowed_codes:

@@ -181,9 +181,9 @@ def _parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _git(*words: str) -> str:
+def _git(*arguments: str) -> str:
     return subprocess.run(
-        ["git", *words], cwd=RECORD.parent, check=True, capture_output=True, text=True
+        ["git", *arguments], cwd=RECORD.parent, check=True, capture_output=True, text=True
     ).stdout
 
 

@@ -36,13 +36,13 @@ IMAGES = 256
 Document = Mapping[str, Any]
 
 
-def run_tcc(*words: str | Path) -> Document:
+def run_tcc(*arguments: str | Path) -> Document:
     """Run a tcc command in its own process; return its JSON document.
 
     Raises:
         SystemExit: The command fails.
     """
-    line = ["tcc", *map(str, words), "--json"]
+    line = ["tcc", *map(str, arguments), "--json"]
     print("$", *line, file=sys.stderr)
     process = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=False)
     if process.returncode:
@@ -164,7 +164,7 @@ def format_card(
     ]
     parts = [
         f"# {network.name}: {network_record.task}",
-        "**Not a medical device.** For research only: do not base a diagnosis on it.",
+        "**Not a medical device.** For research only: do not base a diagnosis on the results.",
         f"The spec `{network_record.spec}` with `{settings}`; weights under the "
         f"{network_record.license} licence."
         f" The digest of the weights is `{report['weights']}`.",

@@ -196,7 +196,7 @@ class OnnxRuntime:
         # Measured in the way it runs: `tcc run` and `verify` use one thread for the same reason.
         if workload.threads != 1:
             message = "ONNX Runtime runs on one thread here; more threads would change the results"
-            raise fail("E0601", message, make_file_span("--threads"))
+            raise fail("E0601", message, make_file_span("--threads"), help="remove `--threads`")
         feed = {network_input.name: workload.tensor[None].astype(network_input.type.dtype.value)}
         path = folder / MODEL_FILE
         description = f"ONNX Runtime {installed_version('onnxruntime')}, one thread"
@@ -282,7 +282,8 @@ def _read_bytes(path: Path) -> bytes:
 def _create_error(path: Path, action: str, error: Exception) -> UserError:
     label = (str(error).splitlines() or [type(error).__name__])[0][:160]
     message = f"ONNX Runtime cannot {action} the model"
-    return fail("E0651", message, make_file_span(str(path)), label=label)
+    help = "build the bundle again"
+    return fail("E0651", message, make_file_span(str(path)), label=label, help=help)
 
 
 def _trace_values(

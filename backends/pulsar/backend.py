@@ -181,7 +181,7 @@ class Pulsar:
                 actual = opened.read()
             yield onnx_comparison.compare(file, expected, actual, same_tools=sources.same_tools)
         if (folder / COMPILED).is_dir():
-            yield ConstantCheck(COMPILED, uncompared="the NPU tool wrote it")
+            yield ConstantCheck(COMPILED, uncompared="the vendor toolchain wrote it")
 
     def pack_calibration_data(
         self, target: Target, network_input: Input, samples: "Iterable[np.ndarray]"
@@ -208,4 +208,5 @@ class Pulsar:
 def _make_model_error(path: Path, error: Exception) -> UserError:
     label = (str(error).splitlines() or [type(error).__name__])[0][:160]
     message = "ONNX Runtime cannot run the package's network"
-    return fail("E0651", message, make_file_span(str(path)), label=label)
+    help = "build the bundle again"
+    return fail("E0651", message, make_file_span(str(path)), label=label, help=help)

@@ -47,14 +47,18 @@ def get_chip(target: str) -> Chip:
     return next(candidate for candidate in CHIPS if candidate.target == target)
 
 
-VENDOR_INT8 = Precision("int8", "8-bit integers; the NPU tool sets the scales", Arithmetic.VENDOR)
+VENDOR_INT8 = Precision(
+    "int8", "8-bit integers; the vendor toolchain sets the scales", Arithmetic.VENDOR
+)
 ROUNDED_INT8 = Precision(
     "int8-rounded",
     "experimental: as int8, but the weights are first rounded to 8 bits per filter",
     Arithmetic.VENDOR,
 )
 QDQ_INT8 = Precision(
-    "int8", "8-bit integers; the NPU tool keeps the int8 model's scales", Arithmetic.SIMULATED
+    "int8",
+    "8-bit integers; the vendor toolchain keeps the int8 model's scales",
+    Arithmetic.SIMULATED,
 )
 PRECISIONS = {Toolchain.PULSAR: (VENDOR_INT8, ROUNDED_INT8), Toolchain.PULSAR2: (QDQ_INT8,)}
 """The first precision is the default. No toolchain builds floats."""

@@ -75,7 +75,9 @@ def _parse_measurement(method: str, output: bytes, program: Path, size: int) -> 
     except (ValueError, IndexError, KeyError):
         median = 0
     if not median or not load_match:
-        raise _build_error(program, "its output does not have the times of LiteRT's program")
+        raise _build_error(
+            program, "its output does not contain the times that LiteRT's benchmark_model prints"
+        )
     spread = (
         "5th and 95th percentiles"
         if "p5" in fields
@@ -113,10 +115,12 @@ def _read_file(path: Path) -> bytes:
     except OSError as error:
         reason = error.strerror or str(error)
         raise fail(
-            "E0601", f"cannot read the program: {reason}", make_file_span(str(path))
+            "E0601",
+            f"cannot read the program of --benchmark-model: {reason}",
+            make_file_span(str(path)),
         ) from None
 
 
 def _build_error(program: Path, label: str) -> UserError:
-    message = "LiteRT's program could not time the model"
+    message = "LiteRT's benchmark_model could not time the model"
     return fail("E0651", message, make_file_span(str(program)), label=label)

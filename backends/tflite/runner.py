@@ -152,8 +152,8 @@ def _ignore_stderr() -> Iterator[None]:
 def build_run_error(path: Path, error: Exception) -> Exception:
     """Return the error of a file that cannot be run, with the runtime's reason."""
     lines = str(error).splitlines() or [type(error).__name__]
-    message = "LiteRT cannot run the model"
-    return fail("E0651", message, make_file_span(str(path)), label=lines[0][:160])
+    message, help = "LiteRT cannot run the model", "build the bundle again"
+    return fail("E0651", message, make_file_span(str(path)), label=lines[0][:160], help=help)
 
 
 def _run(runner: Any, network_input: Input, tensor: Array) -> dict[str, Array]:

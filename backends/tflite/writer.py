@@ -135,8 +135,9 @@ def _check(file: File) -> None:
     size = sum(len(tensor.data) for tensor in file.tensors if tensor.data is not None)
     if size > MAX_CONSTANT_BYTES:
         message = f"the weights of {file.name} are too large for a TFLite file"
-        label = f"they have {size} bytes; the limit is {MAX_CONSTANT_BYTES}"
-        raise fail("E0450", message, make_file_span(file.name), label=label)
+        label = f"they have {size:,} bytes; the limit is {MAX_CONSTANT_BYTES:,}"
+        help = "build a smaller network, or use a precision that takes fewer bytes"
+        raise fail("E0450", message, make_file_span(file.name), label=label, help=help)
 
 
 class _Buffers:
@@ -187,7 +188,7 @@ def _create_sharing_builder(kind: Any) -> Any:
 
     class Sharing(kind):  # type: ignore[misc]
         def StartVector(self, size: int, count: int, alignment: int) -> int:  # noqa: N802
-            self.known = getattr(self, "known", {})
+            self.shared_offsets = getattr(self, "shared_offsets", {})
             self.started = None if alignment == ALIGNMENT else (self.Offset(), size * count)
             self.kind = (size, alignment)
             return int(super().StartVector(size, count, alignment))
@@ -204,7 +205,7 @@ def _create_sharing_builder(kind: Any) -> Any:
             start_offset, length = started
             head = self.Head()
             key = (self.kind, bytes(self.Bytes[head : head + 4 + length]))
-            shared_offset = int(self.known.setdefault(key, offset))
+            shared_offset = int(self.shared_offsets.setdefault(key, offset))
             if shared_offset != offset:
                 self.head = len(self.Bytes) - start_offset  # undo the write
             return shared_offset

@@ -144,8 +144,9 @@ class Web:
             return find_number_types(_read_bytes(path))
         except Exception as error:  # protobuf has exception types of its own
             label = (str(error).splitlines() or [type(error).__name__])[0][:160]
-            message = "cannot read the page's network"
-            raise fail("E0651", message, make_file_span(str(path)), label=label) from error
+            message, help = "cannot read the page's network", "build the bundle again"
+            at = make_file_span(str(path))
+            raise fail("E0651", message, at, label=label, help=help) from error
 
     def list_code_files(self, names: "Iterable[str]") -> tuple[str, ...]:
         """Return all files except the network: Node runs any file that a page's code names."""

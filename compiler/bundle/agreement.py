@@ -144,8 +144,8 @@ SIMULATED_TOLERANCE = Tolerance(
 )
 VENDOR_TOLERANCE = Tolerance(
     relative=0.2,
-    reason="the vendor toolchain has its own rounding rules; it accepts a cosine of 0.98, which is"
-    " a difference of a fifth",
+    reason="the vendor toolchain has its own rounding rules; it accepts a cosine of 0.98, which"
+    " allows a difference of a fifth",
 )
 
 

@@ -95,7 +95,7 @@ def _describe_contents(folder: Path, children: list[Path]) -> tuple[str, str]:
     if weights := next((e for e in children if e.suffix == ".safetensors"), None):
         return "it has weights but no bundle", f"build one: `tcc build SPEC --weights {weights}`"
     if any(child.suffix.lower() in image_folders.READ_SUFFIXES for child in children):
-        return "it has images but no bundle", f"{BUILD} before the images"
+        return "it has images but no bundle", f"{BUILD}, and the images after it"
     return f"it has no {manifest.NAME}", BUILD
 
 

@@ -172,7 +172,7 @@ def _find_nonfinite(model: Model, outputs: Mapping[str, Tensor]) -> list[Diagnos
             f"with these weights, output `{output.name}` is not finite",
             span_by_node[output.value],
             label="NaN or infinity for a sample image",
-            help="check the magnitudes of the weights; the network overflows float32",
+            help="the network overflows float32: check the magnitudes of the weights",
         )
         for output in model.graph.outputs
         if output.name in outputs and not np.isfinite(outputs[output.name]).all()

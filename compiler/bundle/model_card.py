@@ -78,7 +78,7 @@ def _is_model_file(path: str) -> bool:
 
 def _describe_use(manifest: Manifest) -> list[str]:
     intent = _escape_markdown(manifest.model.doc) if manifest.model.doc else UNKNOWN_TEXT
-    medical = "not a medical device: do not base a diagnosis on its outputs"
+    medical = "not a medical device: do not base a diagnosis on the results"
     return [f"description in the spec: {intent}", medical]
 
 
@@ -195,7 +195,7 @@ def list_classes(manifest: Manifest, training: TrainingRecord | None) -> Iterato
             yield (
                 f"{name}: sensitivity {row[class_index] / images:.2%} "
                 f"({row[class_index]:,} of {images:,} "
-                f"images, 95% confidence interval {bounds.low:.2%} to {bounds.high:.2%}); "
+                f"images, 95 % confidence interval {bounds.low:.2%} to {bounds.high:.2%}); "
                 f"{false_positives:,} images of other classes were classified as it"
             )
 

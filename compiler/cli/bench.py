@@ -112,6 +112,7 @@ def bench(
             "E0601",
             f"`tcc bench` takes one or two bundles, not {len(bundles)}",
             make_command_span(str(bundles[2])),
+            help="compare two bundles at a time",
         )
 
     from tcc.compiler.bundle import benchmark
@@ -136,7 +137,7 @@ def bench(
         bench_tables.show_comparison(report, [str(folder) for folder in bundles], compared)
         if compared and _is_int8_slower(benched, compared):
             report.warn_text(
-                "the int8 model is slower here than the float model: if only speed matters, "
+                "the int8 model is slower here than the fp32 model: if only speed matters, "
                 "build at fp32"
             )
     code = 0 if all(bundle.is_correct for bundle in benched) else failures.BELOW_FLOOR

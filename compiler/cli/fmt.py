@@ -66,7 +66,11 @@ def _filter(check: bool, is_only_file: bool) -> None:
     from tcc.compiler.frontend.yaml import MAX_YAML_BYTES
 
     if not is_only_file:
-        raise fail("E0601", "`-` cannot be combined with files", make_file_span("command line: -"))
+        raise fail(
+            "E0601",
+            "`-` reads standard input and cannot be combined with files",
+            make_file_span("command line: -"),
+        )
     # One byte more than allowed: reading ends, and the limit still shows.
     source = sys.stdin.buffer.read(MAX_YAML_BYTES + 1)
     formatted = format_spec(source, "<stdin>")

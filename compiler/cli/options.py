@@ -50,8 +50,9 @@ def split_words(option: str, text: str | None) -> tuple[str, ...]:
     if not all(parts) or len(set(parts)) < len(parts):
         raise fail(
             "E0601",
-            f"`{option}` takes a comma-separated list without empty or repeated words",
+            f"`{option}` has an empty or repeated word",
             make_command_span(f"{option} {text}"),
+            help="separate different words by single commas",
         )
     return parts
 

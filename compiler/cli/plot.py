@@ -52,11 +52,9 @@ def _plot_curves(request: PlotRequest) -> Plot:
             "E0601", "no runs to draw are named", make_command_span("plot curves"), help=help
         )
     if len(request.arguments) > training_curves.MAX_RUNS:
-        count = (
-            f"{len(request.arguments)} runs are too many to distinguish; at most "
-            f"{training_curves.MAX_RUNS} can be drawn"
-        )
-        raise fail("E0601", count, make_command_span("plot curves"))
+        message = f"{len(request.arguments)} runs are too many to distinguish"
+        help = f"name at most {training_curves.MAX_RUNS} runs"
+        raise fail("E0601", message, make_command_span("plot curves"), help=help)
     runs = [training_curves.read_log(Path(folder)) for folder in request.arguments]
     document = {"runs": [{"name": run.name, "epochs": len(run.epochs)} for run in runs]}
     return Plot(lambda: partial(training_curves.draw, runs), document)
@@ -254,7 +252,7 @@ def _draw_cosines(request: PlotRequest, out: Path) -> None:
 
 
 def _split_name(argument: str) -> tuple[str, str]:
-    """Return the name of the data set and the path; a path that exists needs no name."""
+    """Return the name of the dataset and the path; a path that exists needs no name."""
     name, mark, path = argument.partition("=")
     # The name of a file can contain `=`.
     return ("", argument) if not mark or Path(argument).exists() else (name, path)
@@ -264,7 +262,7 @@ def _name_bars(cosines: "Sequence[tuple[str, StoredCosine]]") -> "tuple[Bar, ...
     """Return one bar per cosine, with only what distinguishes it from the others as its name."""
     from tcc.compiler.figures.scene import Bar
 
-    # A bar of one network on one data set needs only the network's name.
+    # A bar of one network on one dataset needs only the network's name.
     sets = Counter(
         network
         for network, _ in {
@@ -442,7 +440,7 @@ MaxImages = Annotated[
         min=1,
         max=5000,
         show_default=False,
-        help="Use at most the first N images. Default: 16 of a data set for overlays, 2000 "
+        help="Use at most the first N images. Default: 16 of a dataset for overlays, 2000 "
         "for tsne, 500 for scatter, otherwise all.",
     ),
 ]
@@ -491,7 +489,7 @@ def plot(
     )  # fmt: skip
     if plot_kind.takes_one and len(request.arguments) > 1:
         message = f"`tcc plot {kind}` takes one network, and images only with --data"
-        help = "name a data set with --data" if kind in DATA_KINDS else "remove the other arguments"
+        help = "name a dataset with --data" if kind in DATA_KINDS else "remove the other arguments"
         raise fail(
             "E0601",
             message,

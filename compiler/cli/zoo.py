@@ -59,7 +59,7 @@ def print_paper_table(
     if report.json and format is not TableFormat.TEXT:
         raise fail(
             "E0601",
-            "`--json` and `--format` cannot be combined",
+            "`--json` and `--format` cannot be combined; remove one of them",
             make_command_span(f"--format {format}"),
         )
 

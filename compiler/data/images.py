@@ -174,7 +174,7 @@ def _decode(content: bytes, name: str) -> NDArray[np.uint8]:
             return scaled
         ImageOps.exif_transpose(image, in_place=True)
         if colors and int(image.getextrema()[1]) >= colors:  # type: ignore[arg-type]
-            raise PngError("a pixel uses a color that is not in its palette")
+            raise PngError("a pixel uses a colour that is not in its palette")
         return _convert(image)
 
 

@@ -93,7 +93,7 @@ def open_safetensors(path: Path) -> TensorFile:
             text = _read_header(file.read(8), size, file)
         return _parse_header(path, text, size)
     except IsADirectoryError:
-        raise fail("E0501", "cannot read the weights: this path is a folder", span) from None
+        raise fail("E0501", "cannot read the weights: this is a folder, not a file", span) from None
     except OSError as error:
         raise _make_read_error(path, error) from None
     except _FormatError as error:

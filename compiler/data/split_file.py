@@ -21,6 +21,8 @@ SPLITS = ("train", "val", "test")
 COLUMNS = ("file", "label", "group", "split", "sha256")
 MAX_BYTES = 1 << 28
 """Maximum file size in bytes."""
+HELP = "give the folder that `tcc train` wrote, or its split.csv"
+RESTORE = "restore the file that `tcc train` wrote"
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -109,9 +111,8 @@ def read_split(path: Path) -> RunSplit:
         with regular_files.open_file(path) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        help = "give the folder that `tcc train` wrote, or its split.csv"
         label, message = error.strerror or "", "cannot read the split of a run"
-        raise fail("E1217", message, make_file_span(str(path)), label=label, help=help) from None
+        raise fail("E1217", message, make_file_span(str(path)), label=label, help=HELP) from None
     text = content[:MAX_BYTES].decode("utf-8", "surrogateescape")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     lines: list[SplitLine] = []
@@ -122,14 +123,15 @@ def read_split(path: Path) -> RunSplit:
                 lines.append(_parse_line(cells, Span(str(path), start_line, 1)))
             elif tuple(cells) != COLUMNS:
                 label = f"the first line must be {','.join(COLUMNS)}"
-                raise fail("E1217", "this is not the split of a run", at, label=label)
+                raise fail("E1217", "this is not the split of a run", at, label=label, help=HELP)
             start_line = reader.line_num + 1
     except csv.Error as error:
         at = Span(str(path), start_line, 1)
-        raise fail("E1217", "this run's split is damaged", at, label=str(error)) from None
+        message = "this run's split is damaged"
+        raise fail("E1217", message, at, label=str(error), help=RESTORE) from None
     if not lines or len(content) > MAX_BYTES:
         problem = "the file is too large" if lines else "the file lists no images"
-        raise fail("E1217", "this is not the split of a run", at, label=problem)
+        raise fail("E1217", "this is not the split of a run", at, label=problem, help=HELP)
     return RunSplit(path, tuple(lines))
 
 
@@ -144,8 +146,8 @@ def _parse_line(cells: list[str], at: Span) -> SplitLine:
     elif len(cells[4]) != 64 or not _HEX.issuperset(cells[4]):
         problem = "its last cell is not a SHA-256"
     if problem:
-        help = "restore the file that `tcc train` wrote"
-        raise fail("E1217", "this line of the run's split is damaged", at, label=problem, help=help)
+        message = "this line of the run's split is damaged"
+        raise fail("E1217", message, at, label=problem, help=RESTORE)
     file, label, group, split, digest = cells
     return SplitLine(file, label, group, split, digest, at.line)
 

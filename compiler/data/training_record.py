@@ -160,5 +160,5 @@ def describe_test(test: Mapping[str, Any]) -> str:
     correct, images = int(test["correct"]), int(test["images"])
     return (
         f"{correct:,} of {images:,} test images correct, {float(test['accuracy']):.2%}"
-        f" (95% confidence interval {low:.2%} to {high:.2%}), in float32"
+        f" (95 % confidence interval {low:.2%} to {high:.2%}), in float32"
     )

@@ -459,7 +459,7 @@ def _describe_wrong_layer(
         return f"the first layer that differs is `{check.wrong_layer.name}`"
     return (
         f"all {len(check.layers)} readable layers match for the golden inputs:"
-        " preprocessing differs, or a layer that cannot be read"
+        " the difference comes from preprocessing, or from a layer that cannot be read"
     )
 
 

@@ -93,7 +93,7 @@ def _describe_remark(device: Device, remark: Remark) -> tuple[str, str]:
     name = f"`{remark.node.name}` ({remark.node.op.keyword})"
     if remark.slow:
         return "W0662", f"{device.name} runs {name} slowly"
-    return "W0661", f"{device.name} may not run {name}"
+    return "W0661", f"{device.name} may be unable to run {name}"
 
 
 def _list_other_nodes(names: list[str]) -> tuple[str, ...]:

@@ -221,7 +221,7 @@ def _create_overflow_error(images: LabelledImages, index: int) -> UserError:
         f"with these weights, output `{images.output.name}` is not finite",
         make_file_span(images.dataset.items[index].name),
         label="NaN or infinity for this image",
-        help="check the magnitudes of the weights; the network overflows float32",
+        help="the network overflows float32: check the magnitudes of the weights",
     )
 
 

@@ -334,7 +334,7 @@ def count_saturated(
     )
     path = calibration or default_path
     if path is None:
-        message = "a spec without a calibration has no int8 values to count"
+        message = "a spec without a calibration has no quantized values to count"
         help = "give its calibration with --calibration, or evaluate an int8 bundle of it"
         raise fail("E1267", message, make_command_span("--saturation"), help=help)
     source = int8_program.from_file(path, chosen_spec.spec, weights, None)

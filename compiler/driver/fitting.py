@@ -164,8 +164,8 @@ def _fit_threshold(
     truth = images.truth[:, column]
     if truth.all() or not truth.any():
         message = f"a threshold for `{name}` needs images of this class and of others"
-        label = f"{int(truth.sum())} of {len(truth)} images have it"
-        raise fail("E1263", message, location, label=label)
+        label = f"{int(truth.sum())} of {len(truth)} images are of this class"
+        raise fail("E1263", message, location, label=label, help="give images of every class")
     assert evaluated.raw is not None
     # The numbers that decide later; a single decision has one row, for "yes".
     row = 0 if images.single else column
@@ -224,7 +224,8 @@ def get_carried_points(bundle: Bundle, source_bundle: Bundle) -> tuple[Operating
     location = make_file_span(str(source_bundle.folder))
     if reason := find_difference(bundle, source_bundle):
         message = "the operating point of another network does not apply to this one"
-        raise fail("E1264", message, location, label=reason)
+        help = "name a bundle of the same spec and weights, or fit this one with `tcc eval --fit`"
+        raise fail("E1264", message, location, label=reason, help=help)
     if not source_bundle.manifest.operating_points:
         message, help = "this bundle has no fitted operating point", "fit one with `tcc eval --fit`"
         raise fail("E1264", message, location, help=help)

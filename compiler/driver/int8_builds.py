@@ -354,7 +354,8 @@ def _describe_comparison(
     for step in program.steps:
         yield (
             "note",
-            f"in float: {step.name} and its consumers: loss {compute_mean_loss(step.quality):.1e},"
+            f"in float: {step.name} and the layers that read it: loss"
+            f" {compute_mean_loss(step.quality):.1e},"
             f" {step.macs:.1%} of the multiply-accumulates",
         )
     for line in quality_table.format_unknown(quality):

@@ -155,7 +155,8 @@ def _choose_output(outputs: Sequence[OutputContract], path: Path) -> OutputContr
     ]
     if not candidates:
         message = "this network has no output with classes or decisions"
-        raise fail("E0716", message, make_file_span(str(path)))
+        help = "if an output has classes or decisions, set its `kind` in the spec"
+        raise fail("E0716", message, make_file_span(str(path)), help=help)
     return candidates[0]
 
 

@@ -44,8 +44,9 @@ def format_expected_losses(losses: "Mapping[str, ExpectedLoss]") -> Iterator[str
         yield (
             f"{name}, expected on unseen images like the calibration's, from {loss.images}"
             " held-out images:"
-            f" {loss_kind} {loss.loss:.1e} ({loss.low:.1e} to {loss.high:.1e} at 95 %);"
-            f" at most 1 in 100 images exceeds {loss.worst:.1e}, also at 95 %{suffix}"
+            f" {loss_kind} {loss.loss:.1e} (95 % confidence interval {loss.low:.1e} to"
+            f" {loss.high:.1e}); with 95 % confidence, at most 1 in 100 images exceeds"
+            f" {loss.worst:.1e}{suffix}"
         )
 
 
@@ -59,8 +60,8 @@ def format_bounds(bounds: "FloorBounds") -> Iterator[str]:
         )
         text = ", ".join(f"{label} {figure}" for label, figure in parts if figure != "-")
         if text:
-            kind = f"on unseen images like the calibration's, at 95 % from {bound.images} images"
-            yield f"{name} {kind}: {text}"
+            kind = f"95 % bounds, estimated from {bound.images} images"
+            yield f"{name} on unseen images like the calibration's ({kind}): {text}"
 
 
 def describe_images(qualities: "Qualities", image_origin: str) -> str:
@@ -82,11 +83,14 @@ def format_margins(qualities: "Qualities") -> Iterator[str]:
         if quality.margin is None or quality.moved is None:
             continue
         text = (
-            f"`{name}`: half of the fp32 decision margins are below {quality.margin:.3g}; "
-            f"int8 changes margins by {quality.moved:.3g} (RMS)"
+            f"`{name}`: half of the fp32 model's decisions are less than {quality.margin:.3g} from "
+            f"a tie; the int8 model changes this distance by {quality.moved:.3g} (RMS)"
         )
         if quality.ties is not None:
-            text += f"; {quality.ties:.0%} of changed decisions had a margin of at most twice that"
+            text += (
+                f"; {quality.ties:.0%} of the changed decisions were at most twice this change "
+                "from a tie"
+            )
         yield text
 
 
@@ -97,7 +101,7 @@ def format_unknown(qualities: "Qualities") -> Iterator[str]:
             images = (
                 "one image" if quality.spread_images == 1 else "images with the same fp32 output"
             )
-            yield f"{images} cannot show whether int8 `{name}` distinguishes images"
+            yield f"{images} cannot show whether `{name}` of the int8 model distinguishes images"
 
 
 def is_cosine_idle(qualities: "Qualities", cosine: float | None) -> bool:

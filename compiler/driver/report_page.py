@@ -33,7 +33,7 @@ from tcc.compiler.quant import calibration_document
 NAME = "report.html"
 MAX_BYTES = 1_000_000
 """Largest page. If it is larger, the figure is left out, and then the table of layers."""
-NO_DEVICE = "<strong>Not a medical device.</strong> Do not base a diagnosis on this page."
+NO_DEVICE = "<strong>Not a medical device.</strong> Do not base a diagnosis on the results."
 MAX_MISTAKES = 8
 """Most pairs of classes in the list of mistakes."""
 MAX_BAR_SNR = 60.0

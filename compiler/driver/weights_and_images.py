@@ -33,7 +33,11 @@ def load_weights(
     from tcc.compiler.driver import pipeline
 
     if weights and seed is not None:
-        raise fail("E0601", "use either --weights or --seed", make_command_span(f"--seed {seed}"))
+        raise fail(
+            "E0601",
+            "--weights and --seed cannot be combined; remove one of them",
+            make_command_span(f"--seed {seed}"),
+        )
     report_project(report, chosen_spec, weights=weights is None and seed is None)
     if path := find_weights_file(chosen_spec, weights, seed):
         report.print_detail(f"weights: {path}")

@@ -99,7 +99,12 @@ class _Reader:
     ) -> MappingTree:
         # The limit is on files, not on depth: a hundred files in one `use:` take as long.
         if len(self.files) >= MAX_FILES:
-            raise fail("E0113", f"more than {MAX_FILES} files are used", at)
+            raise fail(
+                "E0113",
+                f"this spec and its libraries are more than {MAX_FILES} files",
+                at,
+                help="put the blocks into fewer files",
+            )
         text = _read_bytes(path, display_name, at)
         tree = _parse_text(text, display_name)
         if not isinstance(tree, MappingTree):
@@ -120,7 +125,11 @@ class _Reader:
         if resolved in opened:
             cycle = " -> ".join(p.name for p in (*opened[opened.index(resolved) :], resolved))
             raise fail(
-                "E0112", "block libraries use each other in a cycle", entry.span, label=cycle
+                "E0112",
+                "block libraries use each other in a cycle",
+                entry.span,
+                label=cycle,
+                help="move the shared blocks into a library of their own",
             )
         # Keyed by the resolved file: different paths and links to one file are one library.
         if resolved not in self.display_names:
@@ -217,13 +226,19 @@ def _add_block(blocks_by_name: dict[str, Block], key: Scalar, body: Tree) -> Non
     name = str(key.value)
     # A block called `conv` would change the meaning of all other files.
     if name in RESERVED_NAMES:
-        raise fail("E0207", f"`{name}` is a keyword and cannot name a block", key.span)
+        raise fail(
+            "E0207",
+            f"`{name}` is a keyword and cannot name a block",
+            key.span,
+            help="rename the block",
+        )
     if name in blocks_by_name:
         raise fail(
             "E0208",
             f"two blocks are called `{name}`",
             key.span,
             label=f"the first is at {blocks_by_name[name].at}",
+            help="rename one of them",
         )
     assert isinstance(body, MappingTree)
     steps, inputs, require = body.get("body"), body.get("inputs"), body.get("require")
@@ -231,7 +246,8 @@ def _add_block(blocks_by_name: dict[str, Block], key: Scalar, body: Tree) -> Non
     names = inputs.items if isinstance(inputs, Sequence) else ()
     for index, input_name in enumerate(names):
         if any(to_plain(input_name) == to_plain(n) for n in names[:index]):
-            raise fail("E0210", f"two inputs are called `{to_plain(input_name)}`", input_name.span)
+            message = f"two inputs are called `{to_plain(input_name)}`"
+            raise fail("E0210", message, input_name.span, help="rename one of them")
     blocks_by_name[name] = Block(
         name,
         read_parameters(body.get("params")),

@@ -133,6 +133,8 @@ MAX_NODES = 20_000
 """Most nodes of a graph; classifiers have some hundreds."""
 MAX_STEPS = 200_000
 """Most steps, including those without a node."""
+FEWER_ITERATIONS = "use fewer iterations in loops, or fewer steps in their bodies"
+"""The fix for a spec that exceeds a limit."""
 MAX_DEPTH = 100
 """Deepest nesting of steps; each level takes several Python stack frames."""
 MAX_REPORTS = 1000
@@ -206,9 +208,9 @@ class Expansion:
             for key, d in self.diagnostics.items()
         ]
 
-    def stop_expansion(self, code: str, message: str, at: Span, env: StepScope) -> None:
+    def stop_expansion(self, code: str, message: str, at: Span, env: StepScope, help: str) -> None:
         """Report a limit and end expansion."""
-        self.report(fail(code, message, at), env)
+        self.report(fail(code, message, at, help=help), env)
         raise ExpansionLimit
 
     # -- sequences and steps ----------------------------------------------------------------
@@ -218,9 +220,9 @@ class Expansion:
     ) -> tuple[GraphValue, StepScope]:
         """Expand steps in order; return the last value and the scope at the end."""
         if env.depth > MAX_DEPTH:
-            self.stop_expansion(
-                "E0402", f"steps are nested more than {MAX_DEPTH} deep", steps.span, env
-            )
+            message = f"steps are nested more than {MAX_DEPTH} deep"
+            help = "write inner parts one after another, or nest fewer loops and blocks"
+            self.stop_expansion("E0402", message, steps.span, env, help)
         self._count_step(steps.span, env)  # loops over empty bodies take time too
         self.unreached.expanded.add(id(steps))
         for tree in steps.items:
@@ -259,15 +261,15 @@ class Expansion:
         """Add a node to the graph; return its value."""
         self.nodes.append(node)
         if len(self.nodes) > MAX_NODES:
-            self.stop_expansion("E0401", f"the graph has more than {MAX_NODES} nodes", node.at, env)
+            message = f"the graph has more than {MAX_NODES:,} nodes"
+            self.stop_expansion("E0401", message, node.at, env, FEWER_ITERATIONS)
         return GraphValue(node.name, node.type)
 
     def _count_step(self, at: Span, env: StepScope) -> None:
         self.step_count += not self.unreached.is_checking
         if self.step_count > MAX_STEPS:
-            self.stop_expansion(
-                "E0404", f"the spec expands to more than {MAX_STEPS} steps", at, env
-            )
+            message = f"the spec expands to more than {MAX_STEPS:,} steps"
+            self.stop_expansion("E0404", message, at, env, FEWER_ITERATIONS)
 
 
 def check_unreached(ex: Expansion, graph: Sequence) -> None:

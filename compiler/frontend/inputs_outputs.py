@@ -90,8 +90,9 @@ def read_input(tree: Tree | None, env: StepScope) -> Input:
         raise fail("E0213", "`shape` must be [channels, height, width]", shape_tree.span)
     source = Input(str(key.value), TensorType(shape), None)
     if source.type.elements > MAX_ELEMENTS:
-        label = f"{source.type.elements} elements, the limit is {MAX_ELEMENTS}"
-        raise fail("E0405", "the input is too large", shape_tree.span, label=label)
+        label = f"{source.type.elements:,} elements, the limit is {MAX_ELEMENTS:,}"
+        help = "use a smaller height and width"
+        raise fail("E0405", "the input is too large", shape_tree.span, label=label, help=help)
     steps = body.get("preprocess")
     if not isinstance(steps, MappingTree):
         return source
@@ -294,9 +295,14 @@ def _check_labels(labels: tuple[str, ...], tensor_type: TensorType, settings: Ma
             "there must be one label for each class",
             labels_tree.span,
             label=f"{len(labels)} labels, the output is {tensor_type}",
-            help="set the number of classes and the labels together",
+            help="write one label for each value of the output, or change the number of values",
         )
     # Reports could not distinguish two classes of one name.
     repeated = next((label for i, label in enumerate(labels) if label in labels[:i]), None)
     if repeated is not None:
-        raise fail("E0233", f"the label `{repeated}` appears twice", labels_tree.span)
+        raise fail(
+            "E0233",
+            f"the label `{repeated}` appears twice",
+            labels_tree.span,
+            help="give each class its own label",
+        )

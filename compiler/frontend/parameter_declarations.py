@@ -36,9 +36,11 @@ def check_bindable(name: str, at: Span) -> None:
         UserError: The name is a size of the input or a keyword of expressions.
     """
     if name in ("C", "H", "W"):
-        raise fail("E0231", f"`{name}` is a size of the current value and cannot be bound", at)
+        message = f"`{name}` is a size of the current value, so nothing else can have this name"
+        raise fail("E0231", message, at, help="choose another name")
     if name in KEYWORDS:
-        raise fail("E0231", f"`{name}` is a keyword of expressions and cannot be bound", at)
+        message = f"`{name}` is a keyword of expressions, so nothing else can have this name"
+        raise fail("E0231", message, at, help="choose another name")
 
 
 def _read_parameter(name: str, at: Span, body: Tree) -> Parameter:

@@ -31,7 +31,8 @@ def check_size(node: Node, types: tuple[TensorType, ...], at: Span) -> None:
                 "E0405",
                 f"{tensor_name} of `{node.op.keyword}` is too large",
                 at,
-                label=f"{elements} elements, the limit is {MAX_ELEMENTS}",
+                label=f"{elements:,} elements, the limit is {MAX_ELEMENTS:,}",
+                help="use a smaller input, or fewer filters or units",
             )
 
 

@@ -284,7 +284,11 @@ def _find_clashes(root: PathNode, source: str) -> Iterator[Diagnostic]:
         assert second_node.at is not None
         label = f"the first is at {first_node.at}"
         yield Diagnostic(
-            "E0210", f"two steps have the id `{second_node.base}`", second_node.at, label=label
+            "E0210",
+            f"two steps have the id `{second_node.base}`",
+            second_node.at,
+            label=label,
+            help="change one `id`",
         )
     path_by_id = compute_paths(root)
     for path_node in root.children:
@@ -334,7 +338,8 @@ def read_settings(settings: Mapping[str, str], known_names: tuple[str, ...]) -> 
             raise fail("E0601", f"the spec has no parameter `{name}`", at, help=help)
         tree = parse(line, "--set")
         if not isinstance(tree, MappingTree) or len(tree.items) != 1:
-            raise fail("E0626", f"`{name}` must be set to one value", at)
+            help = f"write one number, word or list, such as `--set {name}=5`"
+            raise fail("E0626", f"`{name}` must be set to one value", at, help=help)
         items += tree.items
     return MappingTree(tuple(items), NOWHERE)
 

@@ -44,6 +44,7 @@ class Expectation:
             f"the spec's test of {self.subject} fails{case_text}",
             self.at,
             label=f"expected {self.expected}, found {self.actual}",
+            help="if the change is intended, write the value that was found",
         )
 
 

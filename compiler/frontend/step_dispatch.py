@@ -206,7 +206,8 @@ def expand_call(
     # All recursion is refused, even with an end condition: loops have a bounded count.
     if block.name in env.calls:
         cycle = " -> ".join((*env.calls[env.calls.index(block.name) :], block.name))
-        ex.report(fail("E0403", "a block calls itself", step.at, label=cycle), env)
+        help = "repeat steps with `repeat` or `each`"
+        ex.report(fail("E0403", "a block calls itself", step.at, label=cycle, help=help), env)
     # In unreached steps, the length of a list is unknown.
     if not (ex.unreached.is_checking and step.sources and len(inputs) < len(block.inputs)):
         _check_inputs(step, block, len(inputs))
@@ -277,6 +278,7 @@ def _check_requirements(block: Block, current: GraphValue, inner: StepScope, at:
                 f"`{block.name}` cannot be used like this: {reason}",
                 at,
                 label=f"`{text}` is false" + (f" ({arguments})" if arguments else ""),
+                help=f"choose arguments for which `{text}` is true" if text else "",
             )
         if not isinstance(condition, Unknown):
             raise fail("E0213", "a condition in `require` must be true or false", that.span)
@@ -306,11 +308,19 @@ def expand_branches(
         case MappingTree():
             return _expand_computed_branches(ex, step, step.args, current, env)
         case _:
-            raise fail("E0204", f"`{step.keyword}` needs a list of branches", step.at)
+            message = f"`{step.keyword}` needs a list of branches"
+            help = f"write `{step.keyword}: [[], earlier]`, where `[]` is the current value"
+            raise fail("E0204", message, step.at, help=help)
 
 
 def _reject_no_branch(join_name: str, at: Span) -> tuple[GraphValue, ...]:
-    raise fail("E0230", f"`{join_name}` has no branch", at, label="the count is 0")
+    raise fail(
+        "E0230",
+        f"`{join_name}` has no branch",
+        at,
+        label="the number of branches is 0",
+        help="add a branch, or skip this step with `when`",
+    )
 
 
 def _expand_branch(
@@ -409,7 +419,13 @@ def _lookup_sources(step: Step, current: GraphValue, env: StepScope) -> tuple[Gr
     graph_values = tuple(v for name in step.sources for v in lookup(name, current, env))
     if not graph_values:
         at = step.sources[0].span
-        raise fail("E0230", f"`{step.keyword}` reads no value", at, label="the list is empty")
+        raise fail(
+            "E0230",
+            f"`{step.keyword}` reads no value",
+            at,
+            label="this list of values is empty",
+            help="name at least one value in `from`",
+        )
     return graph_values
 
 

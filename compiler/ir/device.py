@@ -196,8 +196,9 @@ class Device:
             UserError: There is no such set, or no choice for this target (E0601).
         """
         if not isinstance(self.backend, IsaChooser):
-            message = f"{self.name} has no choice of instruction sets; remove `--isa`"
-            raise fail("E0601", message, make_file_span("command line: --isa"))
+            message = f"{self.name} has no choice of instruction sets"
+            at = make_file_span("command line: --isa")
+            raise fail("E0601", message, at, help="remove `--isa`")
         return replace(self, backend=self.backend.with_isa(self.target, name))
 
     @property
@@ -261,7 +262,8 @@ class Device:
         if isinstance(self.backend, Measurer):
             return self.backend.measure(self.target, folder, network_input, workload, progress)
         message = f"this machine cannot measure what is built for {self.name}"
-        raise fail("E0657", message, make_file_span(str(folder)))
+        help = "measure it on the target device"
+        raise fail("E0657", message, make_file_span(str(folder)), help=help)
 
     def measure_on_board(
         self, folder: Path, network_input: "Input", task: "BoardTask", progress: "Progress"
@@ -274,7 +276,8 @@ class Device:
         if isinstance(self.backend, BoardMeasurer):
             return self.backend.measure_on_board(self.target, folder, network_input, task, progress)
         message = f"artifacts for {self.name} cannot run on a board"
-        raise fail("E0657", message, make_file_span(str(folder)))
+        help = "remove `--ssh` or `--adb`"
+        raise fail("E0657", message, make_file_span(str(folder)), help=help)
 
     @property
     def is_counted(self) -> bool:
@@ -338,7 +341,8 @@ class Device:
 
     def _make_unbuilt_error(self) -> UserError:
         message = f"this version calibrates for {self.name}, but does not build it"
-        return fail("E0606", message, make_file_span(self.name))
+        help = f"use `tcc calibrate --target {self.name}`"
+        return fail("E0606", message, make_file_span(self.name), help=help)
 
     def _get_runner(self, folder: Path) -> Runner:
         if isinstance(self.backend, Runner) and self.target.runs:

@@ -128,7 +128,8 @@ def _check_limits(graph: Graph, opset: int) -> None:
         label = (
             f"its weights take {size / 1e9:.2f} GB; the limit is {MAX_WEIGHT_BYTES / 1e9:.2f} GB"
         )
-        raise fail("E0450", message, make_file_span(graph.name), label=label)
+        help = "build a smaller network, or use a precision that takes fewer bytes"
+        raise fail("E0450", message, make_file_span(graph.name), label=label, help=help)
 
 
 def declare_narrow(lowered: onnx.ModelProto, graph: Graph) -> None:

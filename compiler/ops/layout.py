@@ -74,6 +74,7 @@ class Slice(Op, ExactIntegerOp):
                 "slice selects no channel",
                 f"start {self.start}, stop {'the end' if self.stop is None else self.stop}"
                 f" of {x.shape[0]} channels",
+                "select at least one channel; negative numbers count from the last channel",
             )
         return x.with_shape((channels, *x.shape[1:]))
 

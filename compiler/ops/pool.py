@@ -59,6 +59,7 @@ class Pool(Op):
                 "E0305",
                 f"{self.keyword} needs padding smaller than its window",
                 f"window {self.kernel[0]}x{self.kernel[1]}, padding {list(pad)}",
+                "use less padding, or a larger kernel",
             )
         size = compute_output_size((h, w), self.kernel, self.step, pad, ceil=self.ceil)
         return x.with_shape((c, *size))

@@ -58,7 +58,9 @@ class ConvTranspose(Op):
                 raise OpError(
                     "E0309",
                     "output_padding must be smaller than the stride or the dilation",
-                    f"it is {list(self.output_padding)}, the stride {list(self.stride)}",
+                    f"it is {list(self.output_padding)}, the stride {list(self.stride)}, "
+                    f"the dilation {list(self.dilation)}",
+                    "use a smaller `output_padding`",
                 )
         window = compute_dilated_extent(self.kernel, self.dilation)
         out = [

@@ -68,7 +68,8 @@ def find_last_map(graph: Graph, network_name: str) -> str:
     nodes = extract_inference_graph(graph).nodes
     maps = [node.name for node in nodes if is_map(node.type.shape)]
     if not maps:
-        raise fail("E1281", "this network has no feature maps", make_file_span(network_name))
+        message = "this plot shows feature maps, and the network has none"
+        raise fail("E1281", message, make_file_span(network_name))
     return maps[-1]
 
 

@@ -270,8 +270,8 @@ def evaluate_bundle(
             "spec": "this bundle was built from another spec or with other parameters",
             "weights": "this bundle was built with other weights than those of the spec here",
         }[mismatch]
-        label = "give the spec, parameters and weights that the bundle was built with"
-        raise fail("E1285", message, make_file_span(str(folder)), label=label)
+        help = "give the spec, parameters and weights that the bundle was built with"
+        raise fail("E1285", message, make_file_span(str(folder)), help=help)
     with request.report.track_stages() as stages:
         return evaluation.evaluate_artifact(bundle, device, labelled_images, stages)
 

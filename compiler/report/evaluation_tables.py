@@ -62,8 +62,8 @@ def _describe_accuracy(evaluation: EvaluationReport, accuracy_interval: "Interva
     text = describe_accuracy(evaluation.class_evaluation, "images")
     if accuracy_interval:
         text += (
-            f" ({accuracy_interval.level:.0%} bootstrap interval {accuracy_interval.low:.2%} "
-            f"to {accuracy_interval.high:.2%})"
+            f" ({100 * accuracy_interval.level:.0f} % bootstrap interval"
+            f" {accuracy_interval.low:.2%} to {accuracy_interval.high:.2%})"
         )
     return text
 
@@ -73,7 +73,7 @@ def describe_accuracy(classes: "ClassEvaluation", noun: str) -> str:
     scores, accuracy_bounds = classes.scores, classes.accuracy_bounds
     text = f"accuracy {scores.accuracy:.2%}, {scores.correct:,} of {scores.images:,} {noun}"
     if accuracy_bounds:
-        text += f" (95% confidence interval {render_interval(accuracy_bounds)})"
+        text += f" (95 % confidence interval {render_interval(accuracy_bounds)})"
     return text
 
 
@@ -180,7 +180,7 @@ def _print_bounds(
             rows.append((label, sensitivity, specificity, render_figure(area, bounds)))
     report.print_text("")
     report.print_text(
-        f"95% confidence intervals: exact for shares of {noun}, bootstrap for averages"
+        f"95 % confidence intervals: exact for shares of {noun}, bootstrap for averages"
     )
     report.print_table(("class", "sensitivity", "specificity", "ROC-AUC"), rows)
     report.print_text("")
@@ -261,7 +261,7 @@ def print_comparison(
                 ),
             )
         )
-    images = f"{evaluations[0].scores.images:,} images, 95% confidence intervals"
+    images = f"{evaluations[0].scores.images:,} images, 95 % confidence intervals"
     report.print_text(images)
     report.print_table(("", "", "accuracy", "macro F1", "weighted F1", "macro ROC-AUC"), rows)
     pairs = [

@@ -61,7 +61,9 @@ def warn_about_tool(report: Report, folder: Path, tool_check: "ToolCheck") -> No
         report.warn_text(f"{folder}: the log's folder has no outputs for golden {goldens}")
     if tool_report.on_cpu:
         parts_text = ", ".join(tool_report.on_cpu[:MAX_LISTED])
-        report.warn_text(f"{folder}: {parts_text}: runs on the CPU instead of the NPU, slowly")
+        report.warn_text(
+            f"{folder}: runs on the CPU instead of the NPU, which is slow: {parts_text}"
+        )
     if not tool_report.parts:
         report.print_detail("the log does not list which parts run on the NPU and on the CPU")
     for output in tool_report.inaccurate_outputs:

@@ -39,7 +39,7 @@ def print_training(report: Report, folder: Path, training: "TrainingReport") -> 
     if training.test:
         test, interval = training.test, training.test.interval
         text = f"  test accuracy {test.accuracy:.2%}, {test.correct:,} of {test.images:,} images"
-        text += f" (95% confidence interval {interval.low:.2%} to {interval.high:.2%}){floats}"
+        text += f" (95 % confidence interval {interval.low:.2%} to {interval.high:.2%}){floats}"
         report.print_text(text)
         for line in _describe_outputs(test.outputs):
             report.print_text(f"    {line}")

@@ -131,7 +131,7 @@ def _get_coordinate(attributes: Mapping[str, str], axis: str) -> str:
 
 def _check_order(number: int) -> int:
     if abs(number) >= 1 << 62:
-        raise ValueError("the attribute Order is out of range")
+        raise ValueError("the attribute Order of a coordinate is out of range")
     return number
 
 

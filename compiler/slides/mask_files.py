@@ -152,7 +152,7 @@ MAX_CORNERS = 1 << 22
 def check_name(path: Path) -> None:
     """Check the suffix of a mask file (E1307)."""
     if path.suffix.lower() not in SUFFIXES:
-        message = "a mask must be a .png or .geojson file"
+        message = "the file name of a mask must end in .png or .geojson"
         raise fail("E1307", message, make_file_span(str(path)))
 
 

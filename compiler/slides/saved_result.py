@@ -32,7 +32,7 @@ VERSION = 1
 SUMMARY = "summary.json"
 MAX_BYTES = 1 << 24
 """Maximum size of a summary in bytes."""
-DISCLAIMER = "not a medical device; no diagnosis may rest on this"
+DISCLAIMER = "not a medical device: do not base a diagnosis on the results"
 _Length = Annotated[int, Meta(ge=1, le=(1 << 24) - 1)]
 _Count = Annotated[int, Meta(ge=0, le=MAX_PATCHES)]
 _Area = Annotated[float, Meta(ge=0)]
@@ -279,7 +279,7 @@ def _read_table(file: "BinaryIO", summary: SlideSummary) -> FloatArray:
 def _explain_line(number: int, text: bytes, patches: int) -> str:
     location = f"line {number + 2} of {PATCHES}"
     if number == patches:
-        return f"{location} exceeds the {patches:,} patches of {SUMMARY}"
+        return f"{location} is one too many: {SUMMARY} has {patches:,} patches"
     return f"{location} is invalid: `{text[:60].decode(errors='replace').strip()}`"
 
 

@@ -165,7 +165,8 @@ def open_slide(path: Path, mpp: float | None, file_kind: str) -> Slide:
         source = _OpenSlideFile(path, library)
     except (library.OpenSlideError, OSError) as error:
         label = str(error)[:200]
-        raise fail("E1300", f"this {file_kind} cannot be read", location, label=label) from None
+        message, help = f"this {file_kind} cannot be read", "copy or export it again"
+        raise fail("E1300", message, location, label=label, help=help) from None
     file = source.file
     try:
         check_tiles(path, file.properties, file.level_count)

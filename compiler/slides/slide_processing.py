@@ -152,7 +152,9 @@ def _classify_slide(
         job, slide, block_folder, blocks, run_context.workers, progress
     )
     if finished_count:
-        report.print_note(f"{slide.path.name}: {finished_count:,} patches were finished before")
+        report.print_note(
+            f"{slide.path.name}: {finished_count:,} patches were finished in an earlier run"
+        )
     tissue_rule = request.patches.mask.origin
     raw = slide_job.collect_outputs(job, block_folder, blocks)
     progress("files", 0, 1)
@@ -205,7 +207,7 @@ def print_summary(
         summary: The summary.
         was_finished: Whether the slide was finished before this run.
     """
-    suffix = "; finished before" if was_finished else ""
+    suffix = "; finished in an earlier run" if was_finished else ""
     tissue, background = summary["tissue_mm2"], summary["background_share"]
     if not summary["patches"]:
         report.print_text(
@@ -215,8 +217,8 @@ def print_summary(
         return
     report.print_text(
         f"{result_folder}: {summary['positive']:,} of {summary['patches']:,} patches are tumour, "
-        f"{summary['positive_mm2']:.2f} of {tissue:.2f} mm2 of tissue; "
-        f"{background:.1%} is background{suffix}"
+        f"in all {summary['positive_mm2']:.2f} mm2; the slide has {tissue:.2f} mm2 of tissue, "
+        f"and {background:.1%} of it is background{suffix}"
     )
     if summary["damaged"]:
         report.warn_text(f"{result_folder}: {summary['damaged']:,} damaged patches are skipped")

@@ -194,7 +194,7 @@ def open_board(link: BoardLink) -> Iterator[Board]:
         mkdir_command = f'umask 077; d="{link.temporary_folder}/tcc-$$"; mkdir "$d" && echo "$d"'
         folder = _run_checked(link, scratch, mkdir_command).out.decode(errors="replace").strip()
         if not re.fullmatch(r"/[\w./-]*/tcc-\d+", folder):
-            raise _make_unreachable_error(link, "it did not print the path of a new folder")
+            raise _make_unreachable_error(link, "no temporary folder could be created there")
         try:
             yield Board(link, folder, scratch)
         finally:

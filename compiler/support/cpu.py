@@ -88,4 +88,6 @@ def select_product_types(cpu_features: Collection[str]) -> ProductTypes:
         return ProductTypes("u8u8", reason)
     if any(flag in cpu_features for flag in ARM_FLAGS):
         return ProductTypes("u8s8", "the processor's products of 8-bit integers do not saturate")
-    return ProductTypes("u8u8", "the processor's features are unknown; this is exact on all")
+    return ProductTypes(
+        "u8u8", "the processor's features are unknown; unsigned weights are exact on all"
+    )

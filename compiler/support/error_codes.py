@@ -40,7 +40,7 @@ class ErrorCode:
         if self.spec:
             parts.append(f"Example spec (excerpt):\n\n{_indent(self.spec)}")
         if self.command:
-            head = "This command fails with it:" if self.spec else "Example:"
+            head = "This command fails with this spec:" if self.spec else "Example:"
             parts.append(f"{head}\n\n{_indent(self.command)}")
         if self.text:
             parts.append(f"Example: {self.text}")

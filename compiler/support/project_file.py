@@ -142,12 +142,16 @@ def parse(text: str, path: Path) -> Project:
 def _read_text(path: Path) -> str:
     content = regular_files.read_file(path, "read the project file", MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise fail("E0610", "the project file is too large", make_file_span(str(path)))
+        message = f"the project file is larger than {MAX_BYTES >> 10} KiB"
+        raise fail("E0610", message, make_file_span(str(path)))
     try:
         return content.decode()
     except UnicodeDecodeError:
         raise fail(
-            "E0610", "the project file is not UTF-8 text", make_file_span(str(path))
+            "E0610",
+            "the project file is not UTF-8 text",
+            make_file_span(str(path)),
+            help="save it as UTF-8",
         ) from None
 
 

@@ -103,7 +103,8 @@ def read_trust_list() -> TrustList:
     except OSError as error:
         raise atomic_files.explain(error, path, "read the trust list") from error
     if len(content) > MAX_BYTES:
-        raise fail("E1360", "the trust list is too large", make_file_span(str(path)))
+        message = f"the trust list is larger than {MAX_BYTES >> 20} MiB"
+        raise fail("E1360", message, make_file_span(str(path)))
     return _decode(content, path)
 
 

@@ -59,9 +59,11 @@ def select_device(device_name: str, at: Span) -> torch.device:
             label = f"PyTorch {torch.__version__} " + (
                 "finds no GPU" if has_cuda else "is built for CPUs only"
             )
-            help = "remove it to train on the CPU, or install PyTorch with CUDA (pytorch.org)"
+            help = (
+                "remove `--device` to train on the CPU, or install PyTorch with CUDA (pytorch.org)"
+            )
             raise fail("E1234", "there is no GPU to train on", at, label=label, help=help)
-    raise fail("E0601", "the device must be auto, cpu or cuda", at)
+    raise fail("E0601", "`--device` must be auto, cpu or cuda", at)
 
 
 def describe_environment(device: torch.device) -> Mapping[str, str]:

@@ -175,7 +175,8 @@ def _assign_splits(
             raise UserError(tuple(problems))
         return seeded_split.split_images(labels, units, options.shares, options.seed), warnings
     if "train" not in splits.values():
-        raise fail("E1200", "there are no training images: no image is in `train`", at)
+        message = "there are no training images: no image is in `train`"
+        raise fail("E1200", message, at, help="add images to `train`")
     if "val" not in splits.values():
         train_labels = {
             name: labels[name] for name, split_name in splits.items() if split_name == "train"
@@ -226,7 +227,7 @@ def _check_learned_images(split: ImageSplit, options: SplitOptions) -> Iterator[
 def _warn_no_groups(files: LabelledFiles) -> Diagnostic:
     message = "it is not known which images are of the same patient or slide"
     label = "if such images are in two splits, the measured accuracy is too high"
-    help = "add an `index.csv` with the columns file, label and group"
+    help = "list the groups in an `index.csv` with the columns file, label and group"
     if files.path.is_file():
         help = "give a folder with an `index.csv`, with the columns file, label and group"
     return _build_warning("E1208", message, files.path, label, help)
@@ -296,7 +297,8 @@ def _check_labels(split: ImageSplit) -> Iterator[Diagnostic]:
     rare_classes = [name for name in names if counts["train"][name] < MIN_CLASS_IMAGES]
     if rare_classes:
         class_counts = join_names([f"{name} ({counts['train'][name]})" for name in rare_classes])
-        yield _build_warning("E1213", f"few training images: {class_counts}", path)
+        message = f"few training images: {class_counts}"
+        yield _build_warning("E1213", message, path, help="add images of these classes to `train`")
     for split_name in ("val", "test"):
         missing = [name for name in names if not counts[split_name][name]]
         if missing and len(split.datasets[split_name]):

@@ -51,7 +51,10 @@ def read_table(path: Path) -> tuple[ImageLine, ...]:
     text = _read_text(path)
     if len(lines := text.split("\n")) > MAX_LINES:
         raise fail(
-            "E1201", f"this table has more than {MAX_LINES:,} lines", make_file_span(str(path))
+            "E1201",
+            f"this table has more than {MAX_LINES:,} lines",
+            make_file_span(str(path)),
+            help="train on fewer images",
         )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_find_separator(text), strict=True)
     mistakes = Mistakes()
@@ -64,7 +67,8 @@ def read_table(path: Path) -> tuple[ImageLine, ...]:
                 _add_line(_parse_line(cells, columns, at), lines_by_file, mistakes)
     except csv.Error as error:
         at = Span(str(path), reader.line_num, 1, _get_line(lines, reader.line_num))
-        raise fail("E1201", "this line is not valid CSV", at, label=str(error)) from None
+        message, help = "this line is not valid CSV", "check the quotes in this line"
+        raise fail("E1201", message, at, label=str(error), help=help) from None
     if mistakes:
         raise mistakes.make_error()
     return tuple(lines_by_file.values())
@@ -94,7 +98,8 @@ def _read_text(path: Path) -> str:
         raise fail("E1201", message, Span(str(path), line, 1), help=help) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise fail("E1201", "this table contains a NUL character", Span(str(path), line, 1))
+        message, help = "this table contains a NUL character", "save the table as UTF-8"
+        raise fail("E1201", message, Span(str(path), line, 1), help=help)
     # Normalize line ends, so that line numbers match an editor's.
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -110,7 +115,8 @@ def _parse_columns(header: list[str], at: Span) -> Mapping[str, int]:
     names = [name.strip().casefold() for name in header]
     duplicates = [name for name in COLUMNS if names.count(name) > 1]
     if duplicates:
-        raise fail("E1201", f"this table has two columns `{duplicates[0]}`", at)
+        message = f"this table has two columns `{duplicates[0]}`"
+        raise fail("E1201", message, at, help="remove or rename one of them")
     if "file" not in names:
         help = f"the first line names the columns: {', '.join(COLUMNS)}; only `file` is required"
         raise fail("E1201", "this table has no column `file`", at, help=help)
@@ -126,7 +132,8 @@ def _parse_line(cells: list[str], columns: Mapping[str, int], at: Span) -> Image
     fields = {name: cells[index].strip() for name, index in columns.items() if name}
     empty = [name for name, cell in fields.items() if not cell]
     if empty:
-        return Diagnostic("E1201", f"this line has no {empty[0]}", at)
+        message = f"this line has no {empty[0]}"
+        return Diagnostic("E1201", message, at, help=f"fill in the column `{empty[0]}`")
     if "split" in fields and fields["split"].casefold() not in SPLIT_NAMES:
         message = f"`{fields['split']}` is not a split"
         return Diagnostic("E1201", message, at, help="use train, val or test")

@@ -130,7 +130,8 @@ def _label_by_folders(path: Path, image_listing: ImageListing) -> list[_FileAnno
     flat = [p for p in parts.values() if len(p) == 2]
     if flat:
         message = f"{len(flat):,} images of `{flat[0][0]}` are not in a class folder"
-        raise fail("E1200", message, at, label=f"such as {'/'.join(flat[0])}")
+        help = f"put each into a folder with the name of its class, in `{flat[0][0]}`"
+        raise fail("E1200", message, at, label=f"such as {'/'.join(flat[0])}", help=help)
     return [
         _FileAnnotation(f, p[1], image_table.SPLIT_NAMES[p[0].casefold()]) for f, p in parts.items()
     ]

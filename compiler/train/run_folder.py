@@ -103,7 +103,7 @@ class OutputScores(Record, frozen=True):
 class TestScores(ValueView, Record, frozen=True):
     """Final scores of the fp32 model on the test images, computed by the reference executor.
 
-    `interval` is the exact 95% confidence interval of the accuracy. For a multi-label network, an
+    `interval` is the exact 95 % confidence interval of the accuracy. For a multi-label network, an
     image counts as correct if all its labels are, and `outputs` has the scores of each output.
     """
 
@@ -218,7 +218,10 @@ def read_report(folder: Path) -> TrainingReport:
     help = "train again, with another folder"
     if not isinstance(document, dict) or not document.get("finished"):
         raise fail(
-            "E1229", "there is no training to resume here", make_file_span(str(path)), help=help
+            "E1229",
+            "this is no report of a finished training",
+            make_file_span(str(path)),
+            help=help,
         )
     with suppress(AttributeError, LookupError, TypeError, ValueError):
         if document["tcc_training"] == VERSION:

@@ -93,7 +93,10 @@ def _parse_axes(tree: yaml.Tree) -> Iterator[_Axis]:
             case "seeds", _:
                 yield _Axis("seeds", "seed", tuple(_parse_seeds(node)))
             case _:
-                raise _build_error(f"`{str(key.value)[:80]}` is unknown or not a mapping", key.span)
+                raise _build_error(
+                    f"`{str(key.value)[:80]}` is not a known key, or its value is not a mapping",
+                    key.span,
+                )
 
 
 def _parse_values(name: str, tree: yaml.Tree) -> tuple[tuple[Any, Span], ...]:

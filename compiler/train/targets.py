@@ -167,7 +167,10 @@ def _normalize_label(label: str, targets: Targets, at: Span) -> str:
         target_columns = named_columns & set(range(offset, offset + len(target.labels)))
         if target.exclusive and len(target_columns) != 1:
             count = "no class" if not target_columns else f"{len(target_columns)} classes"
-            message = f"`{label[:80]}` names {count} of output `{target.outputs[0]}`"
+            message = (
+                f"the label `{label[:80]}` names {count} of output `{target.outputs[0]}`; it must "
+                "name exactly one"
+            )
             help = f"name one of {join_names(list(target.labels))}"
             raise fail("E1207", message, at, help=help)
     return LABEL_SEPARATOR.join(names[column] for column in sorted(named_columns)) or NO_LABEL

@@ -157,4 +157,6 @@ def _parse_corrupt_policy(policy: str) -> "CorruptPolicy":
             return "refuse"
         case "skip":
             return "skip"
-    raise fail("E0601", "use refuse or skip", make_command_span(f"--corrupt {policy}"))
+    raise fail(
+        "E0601", "`--corrupt` must be refuse or skip", make_command_span(f"--corrupt {policy}")
+    )

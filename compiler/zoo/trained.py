@@ -187,7 +187,7 @@ def _get_section(text: str, title: str) -> str:
 
 
 def _describe(correct: str, accuracy: str, interval: str, *_: str) -> str:
-    return f"{correct} test images correct, {accuracy} (95% confidence interval {interval})"
+    return f"{correct} test images correct, {accuracy} (95 % confidence interval {interval})"
 
 
 def _read_table(text: str, section: str) -> list[list[str]]:

@@ -10,7 +10,7 @@ to write as well.
 `spec` is a value that `tcc.load` returned, or anything that `tcc.load` accepts. Without `weights`,
 a trained network has its own weights and any other network random ones, which the figure states.
 
-If the data set or the run of the weights has a test split, only its images are used. `split` names
+If the dataset or the run of the weights has a test split, only its images are used. `split` names
 the run of `tcc train`; "none" means that the network was not trained on any of the images.
 """
 
@@ -141,7 +141,7 @@ def gradcam(
         layer: The path of a layer in the spec; by default the last one with feature maps.
         shown: The class; by default the predicted one.
         weights: A safetensors file.
-        data: A data set, instead of `images`.
+        data: A dataset, instead of `images`.
         split: The run of `tcc train` that the weights come from, or "none".
         most: The largest number of images to draw, from the first one on.
     """
@@ -173,7 +173,7 @@ def cam(
         out: The file to write, if any.
         shown: The class; by default the predicted one.
         weights: A safetensors file.
-        data: A data set, instead of `images`.
+        data: A dataset, instead of `images`.
         split: The run of `tcc train` that the weights come from, or "none".
         most: The largest number of images to draw, from the first one on.
     """
@@ -328,7 +328,7 @@ def _load_images(data_path: "File", weights: "File | None", split: "File | None"
 def _load_drawn_images(
     images: "Sequence[File]", data_path: "File | None", weights: "File | None", split: "File | None"
 ) -> "DataSet":
-    """Return the named images, or those of a data set's test split."""
+    """Return the named images, or those of a dataset's test split."""
     from tcc.compiler.plots.plot_inputs import read_image_paths
     from tcc.compiler.support.diagnostics import fail, make_file_span
 

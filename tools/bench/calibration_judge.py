@@ -91,8 +91,8 @@ def _make_runner(network: BenchNetwork, file: Path) -> RunImages:
             return _make_onnx_runner(network, file)
         case ".tflite":
             return _make_tflite_runner(network, file)
-        case other:
-            raise SystemExit(f"cannot run {other} files")
+        case suffix:
+            raise SystemExit(f"cannot run {suffix} files")
 
 
 def _make_tcc_runner(network: BenchNetwork, file: Path) -> RunImages:

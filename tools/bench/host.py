@@ -44,7 +44,7 @@ from tcc.compiler.zoo import shipped
 ARM = Arm()
 HOST = next(target for target in ARM.targets if target.name == "host")
 NETWORKS = ("ddsnet", "fastnet", "mobilenet_v2", "resnet18")
-PRECISIONS = {each.name: each for each in (FP32, INT8)}
+PRECISIONS = {precision.name: precision for precision in (FP32, INT8)}
 MAX_FLOAT_ERROR = 1e-4
 """The largest allowed difference of fp32 outputs, relative to the largest output."""
 Array = NDArray[Any]

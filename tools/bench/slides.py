@@ -170,7 +170,7 @@ def _measure_slide(path: Path, bundles: list[Path], options: argparse.Namespace)
     }
     cases |= {f"workers {workers}": partial(run, workers=workers) for workers in options.workers}
     if options.whole:
-        cases["whole"] = partial(run, more=("--mask", everything))
+        cases["whole"] = partial(run, extra_options=("--mask", everything))
     for bundle in bundles:  # compile imported files before the rounds
         run(bundle, workers=max(options.workers))
     rounds_by_bundle: dict[Path, list[dict[str, dict[str, float]]]] = {

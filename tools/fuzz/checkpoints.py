@@ -42,9 +42,9 @@ IMPORT = ("import", "net.pth", "--spec", "net.yaml", "-o", "w.safetensors", "-q"
 BUILD = ("build", "net.yaml", "--target", "onnxruntime", "--weights", "net.safetensors", "-q")
 
 
-def _make_import_case(content: bytes, exact: bool = True, **how: Any) -> Case:
+def _make_import_case(content: bytes, exact: bool = True, **options: Any) -> Case:
     files = {"net.yaml": SPEC, "net.pth": content}
-    return Case(IMPORT, files, check=_check_weights if exact else _check_unharmed, **how)
+    return Case(IMPORT, files, check=_check_weights if exact else _check_unharmed, **options)
 
 
 def _make_flipped(numbers: Random) -> Case:

@@ -246,8 +246,8 @@ def make_sound(numbers: Random) -> str:
 
 
 GIANTS: Mapping[str, Callable[[Random], str]] = {
-    made.__name__: made
-    for made in (
+    function.__name__: function
+    for function in (
         make_words,
         make_names,
         make_blocks,

@@ -63,8 +63,8 @@ class _KilledBuild:
         self.process_ids = ()
 
 
-def _make_arguments(target: str, *more: str) -> tuple[str, ...]:
-    return ("build", "tiny.yaml", "--target", target, "--out", "out", "-q", *more)
+def _make_arguments(target: str, *extra_arguments: str) -> tuple[str, ...]:
+    return ("build", "tiny.yaml", "--target", target, "--out", "out", "-q", *extra_arguments)
 
 
 def _make_case(numbers: Random) -> Case:

@@ -161,10 +161,12 @@ def _read_shipped(numbers: Random) -> str:
     return Path(numbers.choice(sorted(list_specs().values()))).read_text()
 
 
-def _make_spec_case(numbers: Random, content: bytes, name: str = "spec.yaml", *more: str) -> Case:
+def _make_spec_case(
+    numbers: Random, content: bytes, name: str = "spec.yaml", *extra_arguments: str
+) -> Case:
     command, *options = numbers.choice(COMMANDS)
     check = check_document if "--json" in options else check_answer
-    return Case((command, name, *options, *more), {name: content}, check=check)
+    return Case((command, name, *options, *extra_arguments), {name: content}, check=check)
 
 
 def _make_damaged(numbers: Random) -> Case:

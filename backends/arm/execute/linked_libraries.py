@@ -74,10 +74,17 @@ def _compare_shared(
     if not (folder / shared).exists():
         return LinkedLibrary(shared, problem="it is missing from the artifact")
     if _read_bytes(static_folder / shared) == _read_bytes(folder / shared):
-        return LinkedLibrary(shared, same_bytes=f"it equals what the object in {archive} links to")
+        return LinkedLibrary(
+            shared, same_bytes=f"it equals the library linked from the object in {archive}"
+        )
     if same_tools:
-        return LinkedLibrary(shared, problem=f"the object in {archive} links to different bytes")
-    reason = f"ziglang {version('ziglang')} links different bytes, and it cannot be loaded here"
+        return LinkedLibrary(
+            shared, problem=f"it differs from the library linked from the object in {archive}"
+        )
+    reason = (
+        f"the ziglang here, {version('ziglang')}, links different bytes, and this machine cannot "
+        "load it"
+    )
     return LinkedLibrary(shared, unverified=reason)
 
 

@@ -281,8 +281,8 @@ def build_isa_options(machine: Machine) -> tuple[str, ...]:
 def check_isa(machine: Machine, name: str) -> None:
     """Refuse an unknown instruction set, and a machine whose programs have no choice (E0601)."""
     if not machine.has_isa_variants:
-        message = f"{machine.target.name} has no choice of instruction sets; remove `--isa`"
-        raise fail("E0601", message, _locate_isa_option())
+        message = f"{machine.target.name} has no choice of instruction sets"
+        raise fail("E0601", message, _locate_isa_option(), help="remove `--isa`")
     names = [isa.name for isa in ISAS]
     if name not in names:
         message, help = "there is no such instruction set", f"use one of {', '.join(names)}"

@@ -91,7 +91,7 @@ def parse_counts(lines: Iterable[str]) -> ProgramCounts:
         or not blocks
         or any(index not in blocks for index in _iterate_block_indices(intervals))
     ):
-        raise ValueError("its end is missing")
+        raise ValueError("its last lines are missing")
     return ProgramCounts(tuple(intervals), blocks, heap)
 
 

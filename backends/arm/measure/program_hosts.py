@@ -96,7 +96,7 @@ class LocalHost:
             with regular_files.open_file(self.process.folder / name) as file:
                 return file.read(max_bytes)
         except OSError:
-            raise self.create_error("the program did not write the expected file", name) from None
+            raise self.create_error(f"the program did not write the file {name}") from None
 
     def create_error(self, message: str, label: str = "") -> UserError:
         """Return the error, located at the program."""

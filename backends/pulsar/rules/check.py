@@ -148,7 +148,7 @@ def _check_operator(op: OnnxOperator, book: RuleBook) -> Iterator[Finding]:
         return
     if remark := PROCESSOR_REMARKS[processor]:
         rule = f"rule places: {op.kind} runs on the {processor.value} ({book.operator_list})"
-        remedy = "look in the tool's log for parts that run on the CPU"
+        remedy = "look in the vendor toolchain's log for parts that run on the CPU"
         yield _make_finding(op, remark, rule, remedy, Severity.DOUBTFUL)
     if any(output.shape is None or not all(output.shape) for output in op.outputs):
         yield _make_finding(

@@ -337,10 +337,10 @@ REPORTED_RULES = (
     NpuRule(
         "alpha.given",
         ("Elu", "LeakyRelu"),
-        "a missing alpha fails the build",
+        "a missing `alpha` fails the build",
         BUILD_REPORTS,
         require_explicit("alpha"),
-        "set it explicitly",
+        "set `alpha` explicitly",
     ),
     NpuRule(
         "top_k.given",
@@ -348,7 +348,7 @@ REPORTED_RULES = (
         "a missing `largest` fails the build",
         BUILD_REPORTS,
         require_explicit("largest"),
-        "set it explicitly",
+        "set `largest` explicitly",
     ),
     NpuRule(
         "top_k.sorted",
@@ -356,7 +356,7 @@ REPORTED_RULES = (
         "a missing `sorted` fails the build",
         BUILD_REPORTS,
         require_explicit("sorted"),
-        "set it explicitly",
+        "set `sorted` explicitly",
     ),
     NpuRule(
         "matrix.levels",

@@ -22,7 +22,7 @@ export async function decodePng(bytes) {
   const { data, transparent } = toRgb(header, samples, chunks);
   const remarks = [];
   if (transparent) {
-    remarks.push('Transparency is ignored: transparent pixels get their stored color');
+    remarks.push('Transparency is ignored: transparent pixels get their stored colour');
   }
   if (header.depth === 16) remarks.push('16-bit samples are reduced to 8 bits');
   const { height, width } = header;

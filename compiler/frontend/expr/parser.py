@@ -295,7 +295,8 @@ class Parser:
         # Octal in some languages and decimal in others.
         if is_integer and len(token.text) > 1 and token.text[0] == "0" and token.text.strip("0"):
             hint = f"write {token.text.lstrip('0')}"
-            raise ExpressionError("E0220", "a number starts with 0", token.start, token.end, hint)
+            message = f"`{token.text}` starts with 0"
+            raise ExpressionError("E0220", message, token.start, token.end, hint)
         # int() refuses thousands of digits; numbers with 30 digits are always too large.
         integer = (int(token.text) if len(token.text) < 30 else MAX_INT * 2) if is_integer else None
         number = float(token.text) if integer is None else integer

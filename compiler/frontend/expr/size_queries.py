@@ -97,7 +97,7 @@ class LengthOf(Expression):
         if isinstance(value, GraphValue):
             if value.type is None:
                 return UNKNOWN
-            message = f"`{name}` is one value, not a list"
+            message = f"`{name}` is one value, not a list, so it has no length"
             raise ExpressionError("E0222", message, self.name.start, self.name.end)
         use_budget(self, scope, len(value))
         return len(value)

@@ -127,7 +127,8 @@ class YamlReader:
         # other rules here.
         if event.version not in (None, (1, 2)):
             version = ".".join(map(str, event.version))
-            raise fail("E0107", f"the file needs YAML {version}, but only 1.2 is supported", span)
+            message = f"the file needs YAML {version}, but only 1.2 is supported"
+            raise fail("E0107", message, span, help="remove this line, or write `%YAML 1.2`")
 
     def read_scalar(self, event: Any) -> None:
         """Handle a scalar."""

@@ -290,7 +290,9 @@ class TreeBuilder:
             case Scalar(value=str() as name):
                 return name
             case Scalar(value=None, span=span) if span.text[span.column - 1 :].startswith(":"):
-                self.add_error("E0107", "a key is missing before this `:`", span)
+                self.add_error(
+                    "E0107", "a key is missing before this `:`", span, help="write `key: value`"
+                )
             case Scalar():
                 hint = "put it in quotes"
                 message = f"a key must be a name, found {describe_tree(key)}"
@@ -313,7 +315,13 @@ class TreeBuilder:
 
     def _report_duplicate(self, first_key: Scalar, second_key: Tree) -> None:
         message = f"the key `{first_key.value}` appears twice"
-        self.add_error("E0103", message, second_key.span, label="second occurrence")
+        self.add_error(
+            "E0103",
+            message,
+            second_key.span,
+            label="second occurrence",
+            help="remove one of them, or correct its name",
+        )
         self.errors[-1] = self.errors[-1].add_notes(f"first at {first_key.span}")
 
     def _report_unknown_alias(self, name: str, span: Span) -> None:

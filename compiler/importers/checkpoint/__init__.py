@@ -166,14 +166,15 @@ def _assign_by_rule(
         owner = owners.setdefault(layer.name, module)
         # Modules with equal values may become one layer: a program may save one under two names.
         if owner.content != module.content:
-            message = f"two modules with different values become {layer.name}"
+            message = f"two modules with different values are mapped to {layer.name}"
             label = f"{escape_text(owner.name)} and {escape_text(module.name)}"
-            raise fail("E0514", message, rule.at, label=label)
+            raise fail("E0514", message, rule.at, label=label, help="give each its own layer")
         assignments[module.name] = LayerAssignment(
             "rule" if owner is module else "duplicate", layer, module
         )
     for rule in unused:
-        raise fail("E0514", f"no module of the checkpoint matches `{rule.pattern}`", rule.at)
+        message = f"no module of the checkpoint matches `{rule.pattern}`"
+        raise fail("E0514", message, rule.at, help="correct the pattern, or remove the rule")
     return assignments
 
 

@@ -54,9 +54,8 @@ def read_rules(path: Path) -> tuple[MatchRule, ...]:
             text = file.read((1 << 20) + 1)
     except OSError as error:
         message = "cannot read the rule file"
-        raise fail(
-            "E0513", message, make_file_span(str(path)), label=error.strerror or ""
-        ) from None
+        label = error.strerror or ""
+        raise fail("E0513", message, make_file_span(str(path)), label=label) from None
     tree = parse(text, str(path))
     match tree:
         case Mapping(keys=("rules",), items=((_, List(items=items)),)):

@@ -260,7 +260,9 @@ def _choose_named(path: Path, candidates: Sequence[StateDict], entry_name: str) 
     titles = ", ".join(candidate.title for candidate in candidates[:20])
     subject = "several entries are" if matching_entries else "no entry is"
     message = f"{subject} called `{escape_text(entry_name)}`"
-    raise fail("E0515", message, make_file_span(str(path)), label=f"entries with weights: {titles}")
+    label = f"entries with weights: {titles}"
+    help = "choose one of these: `--entry NAME`"
+    raise fail("E0515", message, make_file_span(str(path)), label=label, help=help)
 
 
 def _extract_prefix(state_dict: StateDict, prefix: str) -> StateDict | None:

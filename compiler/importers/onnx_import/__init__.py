@@ -128,6 +128,7 @@ def _report_cleaning(path: Path, task_result: "TaskResult") -> tuple[str, ...]:
             "this is not a valid ONNX model",
             make_file_span(str(path)),
             label=task_result.problem,
+            help="export the network again",
         )
     if "simplified" not in task_result.steps:
         # Not an error: simplifying only computes constants. Conversion works without it if the
@@ -152,7 +153,8 @@ def _parse_graph(path: Path, model: "onnx.ModelProto") -> "gs.Graph":
     except Exception as error:  # a broken tensor or attribute can raise any exception
         label = " ".join(str(error).split())[:200]
         message = "this is not a valid ONNX model"
-        raise fail("E0902", message, make_file_span(str(path)), label=label) from None
+        help = "export the network again"
+        raise fail("E0902", message, make_file_span(str(path)), label=label, help=help) from None
 
 
 def _add_notes(error: UserError, path: Path, notes: tuple[str, ...]) -> UserError:

@@ -230,7 +230,7 @@ class _Converter:
             self.problems.add("E0911", message, "export the network with one fixed size", node)
         except TooLargeError:
             message = f"it rearranges more than {MAX_ELEMENTS} elements"
-            self.problems.add("E0911", message, "", node)
+            self.problems.add("E0911", message, "export the network with smaller images", node)
         # Attributes in a third-party file can have any type and size. An error that they cause is
         # reported with the node, and is not a defect of tcc.
         except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:

@@ -56,7 +56,7 @@ def read_model(path: Path) -> ModelProto:
     # The cost of the next steps grows with the file: cheap checks come first.
     _check_opset(path, model)
     if len(model.graph.node) > MAX_NODES:
-        label = f"it has {len(model.graph.node)} nodes; the limit is {MAX_NODES}"
+        label = f"it has {len(model.graph.node):,} nodes; the limit is {MAX_NODES:,}"
         raise fail("E0901", "the graph is too large", make_file_span(str(path)), label=label)
     _load_external(path, model)
     _check_tensors(path, model)
@@ -133,7 +133,8 @@ def _check_tensors(path: Path, model: ModelProto) -> None:
         if damage:
             dims = "x".join(map(str, tensor.dims[:8])) or "()"
             label = f"`{tensor.name[:80]}` of shape {dims}: {damage}"
-            raise fail("E0902", "weights of the model are damaged", at, label=label)
+            message = "weights of the model are damaged"
+            raise fail("E0902", message, at, label=label, help="export the network again")
 
 
 def _find_damage(tensor: TensorProto) -> str:
@@ -188,7 +189,11 @@ def _read_external(path: Path, tensor: TensorProto, max_bytes: int) -> bytes:
         raise _make_external_error(path, tensor, "its offset or length in that file is invalid")
     if size > max_bytes:
         raise fail(
-            "E0901", "the weights are too large", make_file_span(str(path)), label="over 2 GB"
+            "E0901",
+            "the weights are too large",
+            make_file_span(str(path)),
+            label="they have more than 2 GB",
+            help="export a smaller network",
         )
     source = _find_external_file(path, tensor, fields.get("location", ""))
     try:

@@ -125,7 +125,8 @@ def _build_preprocess(
     if channels != count_channels(preprocess_options.color):
         label = f"the input has {channels} channels"
         message = f"`{preprocess_options.color}` images do not fit the input"
-        raise fail("E0905", message, make_file_span(str(path)), label=label)
+        help = "choose another `--color`"
+        raise fail("E0905", message, make_file_span(str(path)), label=label, help=help)
     section: dict[str, Any] = {"color": preprocess_options.color}
     if preprocess_options.mode != "none":
         section["resize"] = {"size": [height, width], "mode": preprocess_options.mode}

@@ -350,5 +350,5 @@ def build_overflow_error(model: Model, tensor: Float32) -> UserError:
         f"with these weights, the values of `{name}` are not finite",
         at.get(name, NOWHERE),
         label="NaN or infinity for an image of the dataset",
-        help="check the magnitudes of the weights: the network overflows float32",
+        help="the network overflows float32: check the magnitudes of the weights",
     )

@@ -64,7 +64,9 @@ class TapMoments:
             if index_by_image.keys() >= set(part)
         }
         if sum(map(len, sums_by_part)) != len(index_by_image):
-            raise ValueError("the images must form complete parts, since moments are kept by part")
+            raise ValueError(
+                "images can only be selected by complete parts, because moments are kept by part"
+            )
         return TapMoments(sums_by_part)
 
 

@@ -264,7 +264,10 @@ def _find_scale_problems(model: Model, calibration: Calibration) -> Iterator[Dia
     span_by_node = {node.name: node.at for node in model.graph.nodes}
     for name, value_range in calibration.ranges.items():
         if not MIN_SCALE <= value_range.scale < np.inf:
-            message = f"the scale of `{name}` is {value_range.scale:g}"
+            message = (
+                f"the scale of `{name}` is {value_range.scale:g}, but it must be finite and at "
+                f"least {MIN_SCALE:.2g}"
+            )
             at = span_by_node.get(name, make_file_span(model.graph.name))
             label = "this layer's output" if name in span_by_node else "the network's input"
             yield Diagnostic("E0801", message, at, label, help=HELP)

@@ -16,15 +16,15 @@ LOAD_4 = 0xF420028D  # vld1.32 {d0-d3},[r0]!
 TO_VECTOR = 0xEE000B10  # vmov.32 d0[0],r0
 
 BLOCKS = {
-    "one of each pair is free": ([ADD, MOV], 1),
-    "pairs, not threes": ([ADD, MOV, 0xE1A03004], 2),
-    "waits for what was loaded": ([LOAD, 0xE1A03002], 4),
+    "two instructions are issued per cycle": ([ADD, MOV], 1),
+    "pairs, not triples": ([ADD, MOV, 0xE1A03004], 2),
+    "waits for the loaded value": ([LOAD, 0xE1A03002], 4),
     "a quadword of floats takes the 32-bit data path four times": ([MLA_Q0], 4),
     "sums follow each other without a gap": ([MLA_Q0, MLA_Q0], 8),
-    "and beside each other": ([MLA_Q0, MLA_Q3], 8),
-    "half a vector, half the time, but the sum is waited for": ([MLA_D0, MLA_D0], 6),
-    "a register a cycle": ([LOAD_4], 4),
-    "what is loaded comes after the last register": ([LOAD_4, MLA_Q0], 10),
+    "independent sums too": ([MLA_Q0, MLA_Q3], 8),
+    "half a vector takes half the time, but waits for the sum": ([MLA_D0, MLA_D0], 6),
+    "one register per cycle": ([LOAD_4], 4),
+    "loaded values are available after the last register": ([LOAD_4, MLA_Q0], 10),
     "from core to vector registers": ([TO_VECTOR], 2),
 }
 

@@ -45,7 +45,7 @@ from tcc.testing.op_cases import sample_weights
 BY_NAME = {m.target.name: m for m in MACHINES}
 HOST = BY_NAME["host"]
 MICRO = force_kernels(HOST, "matrix", "channel_matrix", "vector", "depthwise")
-"""This machine, where micro-kernels compute what they can."""
+"""This machine, with micro-kernels wherever supported."""
 GRAPHS = (build_dense(), build_gated(), build_chain(30))
 MODELS = {
     **{graph.name: build_int8_model(graph, sample_weights(graph)) for graph in GRAPHS},

@@ -24,7 +24,7 @@ from tcc.compiler.ops.integer import (
 from tcc.testing.int8_models import create_quantized_type, sample_quantized
 
 Case = tuple[Op, tuple[TensorType, ...], tuple[Array, ...], tuple[Array, ...]]
-"""An op, the types of its inputs, these, and its weights."""
+"""An op, the types of its inputs, the inputs, and its weights."""
 BY_NAME = {m.target.name: m for m in MACHINES}
 CASES = 4000
 

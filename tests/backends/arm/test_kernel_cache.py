@@ -23,8 +23,8 @@ def compiler(tmp_path, monkeypatch):
     (tmp_path / "dispatch.c").write_text("int x;")
     calls = []
 
-    def run(folder: Path, *words: str) -> None:
-        calls.append(words)
+    def run(folder: Path, *arguments: str) -> None:
+        calls.append(arguments)
         (folder / "dispatch.o").write_bytes(b"compiled")
 
     monkeypatch.setattr(zig, "run", run)
@@ -48,11 +48,11 @@ def test_a_kernel_is_compiled_once(compiler):
 @pytest.mark.parametrize(
     "plant",
     [
-        lambda own: hashlib.sha256(EVIL).digest() + EVIL,  # in the former format
-        lambda own: own[:32] + EVIL,
-        lambda own: bytes(32) + EVIL,
-        lambda own: EVIL,
-        lambda own: b"",
+        lambda entry: hashlib.sha256(EVIL).digest() + EVIL,  # in the former format
+        lambda entry: entry[:32] + EVIL,
+        lambda entry: bytes(32) + EVIL,
+        lambda entry: EVIL,
+        lambda entry: b"",
     ],
 )
 def test_a_planted_kernel_is_not_used(plant, compiler):

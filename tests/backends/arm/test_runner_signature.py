@@ -21,7 +21,7 @@ OTHER_KEY = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
 PUBLIC = KEY.public_key().public_bytes_raw()
 SIGNATURE = "small-run.sig"
 ORDER = 2**252 + 27742317777372353535851937790883648493
-"""The order of the base point, below which the second half of a signature has to be (RFC 8032)."""
+"""The order of the base point. The second half of a signature must be below it (RFC 8032)."""
 
 
 def make_device(name, signer=PUBLIC):
@@ -68,9 +68,9 @@ def sign(folder, key=KEY):
     (folder / signature_request.file).write_bytes(key.sign(signature_request.message))
 
 
-def run(signed, *words):
+def run(signed, *arguments):
     folder, emulator = signed
-    command = [*emulator, folder / "small-run", *(words or [folder / "a.ppm"])]
+    command = [*emulator, folder / "small-run", *(arguments or [folder / "a.ppm"])]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 

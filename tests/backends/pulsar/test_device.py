@@ -42,7 +42,7 @@ PROGRAMS = [
         for arguments in ("joint", "engine", "engine -DSTUB_NO_ATTRIBUTES")
     ),
 ]
-"""One as it is, and all with every access and overflow checked."""
+"""One unchanged, and all with checks of every access and overflow."""
 
 
 @pytest.fixture(params=PROGRAMS, scope="module")

@@ -23,7 +23,7 @@ SOUND_FILE = {
     "steps": np.full(8, 0.5, F32), "offsets": np.zeros(8, S8), "axis": 0,
     "biases": np.zeros(8, S32), "moved": False, "stored": True, "opset": 13, "kind": "Conv",
 }  # fmt: skip
-"""A convolution of levels: what it quantises with, its weights, its bias."""
+"""A quantized convolution: its scales, weights and bias."""
 
 
 def make_settings(**changes):
@@ -79,14 +79,14 @@ BROKEN_FILES = {
     "scales by channels in": ("qdq.filters", "w", make_settings(axis=1, weights=np.ones((8, 8, 3, 3), S8))),
     "scales of filters by a transposed one": ("qdq.filters", "w", make_settings(kind="ConvTranspose", weights=np.ones((8, 8, 3, 3), S8))),
     "too few scales": ("qdq.filters", "w", make_settings(steps=np.ones(4, F32), offsets=np.zeros(4, S8), biases=np.zeros(4, S32))),
-    "weights off zero": ("qdq.zero", "w", make_settings(offsets=np.full(8, 1, S8))),
+    "weights with a zero point": ("qdq.zero", "w", make_settings(offsets=np.full(8, 1, S8))),
     "no scale": ("qdq.scale", "in", make_settings(scale=F32(0))),
     "scale below zero": ("qdq.scale", "w", make_settings(steps=np.full(8, -0.5, F32))),
     "endless scale": ("qdq.scale", "in", make_settings(scale=F32(np.inf))),
-    "scale that is no number": ("qdq.scale", "in", make_settings(scale=F32(np.nan))),
+    "nan scale": ("qdq.scale", "in", make_settings(scale=F32(np.nan))),
     "computed scale": ("qdq.scale", "in", make_settings(stored=False)),
     "old operators": ("qdq.opset", "in", make_settings(opset=12)),
-    "weights of floats": ("qdq.weights", "conv", make_settings(weights=np.ones((8, 4, 3, 3), F32))),
+    "float weights": ("qdq.weights", "conv", make_settings(weights=np.ones((8, 4, 3, 3), F32))),
 }  # fmt: skip
 
 
@@ -112,10 +112,10 @@ def test_every_rule_has_a_test_file():
 
 
 SOUND = {
-    "as it stands": make_settings(),
-    "a scale a tensor": make_settings(steps=F32(0.5), offsets=S8(0), biases=np.zeros((), S32)),
+    "unchanged": make_settings(),
+    "one scale per tensor": make_settings(steps=F32(0.5), offsets=S8(0), biases=np.zeros((), S32)),
     "transposed": make_settings(kind="ConvTranspose", weights=np.ones((4, 8, 3, 3), S8), axis=1),
-    "axis from behind": make_settings(axis=-4),
+    "negative axis": make_settings(axis=-4),
 }
 
 

@@ -32,7 +32,7 @@ from tcc.testing.nets import NetBuilder, build_dense
 from tcc.testing.op_cases import CASES, build_one_input_model, sample_weights
 
 ROUNDING = 1e-5
-"""What sums in another order may move, of the largest number: these networks have few layers."""
+"""Allowed difference of sums in another order, relative to the largest value."""
 IDS = {"ids": lambda chip: chip.target}
 
 

@@ -252,7 +252,7 @@ SOUND = [
     Case("Clip", {}, INPUT_SHAPE, (np.array(0, np.float32), np.array(6, np.float32))),
     Case("Reshape", {}, INPUT_SHAPE, (make_ints(1, 4, 4, 64),)),
 ]  # fmt: skip
-"""What the documents take at any chip."""
+"""Operators that the documents allow on every chip."""
 
 
 @pytest.mark.parametrize("case", SOUND, ids=lambda case: case.kind)

@@ -69,7 +69,7 @@ nets = pytest.mark.parametrize(
     "graph", [build_dense(), build_gated(), build_chain(30)], ids=lambda g: g.name
 )
 STEPS = 2.01
-"""Steps that kernels without XNNPACK may be away: they round in fixed point."""
+"""Allowed difference of kernels without XNNPACK in steps: they round in fixed point."""
 
 
 def run_one(op: Op, *xs: TensorType, seed: int = 0, params: tuple[np.ndarray, ...] = ()) -> int:
@@ -263,7 +263,7 @@ def test_random_mixed_precision_networks_match(data: st.DataObject) -> None:
 
 FAST = ("ddsnet", "fastnet", "fastnet_block", "mobilenet_v2")
 MARKS = {**dict.fromkeys(FAST, ()), "vgg11": pytest.mark.nightly}
-"""vgg11 has no layer that vgg16_bn_gap and squeezenet have not."""
+"""vgg11 has only layers of vgg16_bn_gap and squeezenet."""
 zoo = pytest.mark.parametrize(
     "path",
     [

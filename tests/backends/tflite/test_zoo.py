@@ -23,9 +23,9 @@ BACKEND = TfLite()
 SMALL = ("ddsnet", "fastnet", "squeezenet", "shufflenet_v2")
 NAMES = sorted(name for name in shipped.list_specs() if name != "fastnet_block")
 BOUND = {"fp32": 1e-5, "fp16": 2e-3, "dynamic": 6e-2}
-"""Largest difference from the float32 reference, as a part of the largest output."""
+"""Maximum difference from the float32 reference, relative to the largest output."""
 LONGEST = ("resnet34", "vgg11")
-"""Made of the same layers as resnet18 and vgg16_bn_gap."""
+"""Networks with the same layers as resnet18 and vgg16_bn_gap."""
 zoo = pytest.mark.parametrize(
     "name",
     [
@@ -64,7 +64,7 @@ def test_every_network_matches_in_every_precision(name: str) -> None:
 
 
 TOLERANCES = {"fp32": (0.9999999, 1e-6), "fp16": (0.999999, 3e-3), "dynamic": (0.9997, 3e-2)}
-"""Least cosine, and largest difference as a part of the largest logit; measured: half, or less."""
+"""Minimum cosine and maximum difference relative to the largest logit: at least twice the measured."""
 
 
 @pytest.mark.parametrize(

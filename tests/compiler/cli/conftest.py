@@ -150,7 +150,7 @@ def odd(home):
 
 @pytest.fixture
 def docker(home, monkeypatch):
-    """Put a stand-in for docker first on PATH."""
+    """Put a fake docker first on PATH."""
     program = home / "bin" / "docker"
     program.parent.mkdir()
     tests = Path(npu_packages.__file__).parent

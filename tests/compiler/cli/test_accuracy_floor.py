@@ -1,6 +1,4 @@
-"""Accuracy floors: they apply to bounds for unseen images, and few images are never enough
-silently.
-"""
+"""Accuracy floors apply to bounds for unseen images, and need enough different images."""
 
 import json
 

@@ -20,7 +20,7 @@ line of unsigned values has twice the levels, for 9."""
 def share(group):
     import numpy as np
 
-    numbers = np.concatenate([one.reshape(-1) for one in group.samples])
+    numbers = np.concatenate([sample.reshape(-1) for sample in group.samples])
     middle = float(numbers.mean()) if group.range.signed else 0.0
     deviation = float(np.abs(numbers - middle).mean())
     return (SIGNED if group.range.signed else UNSIGNED) * deviation / group.top
@@ -28,7 +28,7 @@ def share(group):
 
 ACIQ = RangeMethod("aciq", "clipping for Laplace values, in closed form", make_value_search(share), in_best=True)
 '''
-"""The file of the method, as its author writes it."""
+"""The source file of the method."""
 PROGRAM = """
 import sys
 from tcc.compiler.quant import methods
@@ -39,7 +39,7 @@ methods.DEFAULT = methods.METHODS[-1]
 from tcc.compiler.cli import main
 sys.exit(main())
 """
-"""The command with the word added, as the tuple would have it."""
+"""The command, with the method added to the list of methods."""
 
 
 @pytest.fixture

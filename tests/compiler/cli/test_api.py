@@ -16,10 +16,10 @@ from tcc.compiler.cli import app
 from tcc.compiler.data.dataset import read_dataset as read_set
 from tcc.compiler.quant.calibration_document import read_document
 
-FEW = pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
+IGNORE_CALIBRATION_WARNINGS = pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 
 
-@FEW
+@IGNORE_CALIBRATION_WARNINGS
 def test_calibrate_writes_a_file(home, images):
     spec = tcc.load("fastnet_block")
     calibration = tcc.calibrate(spec, images, "ax620", out=home / "c.json", method="minmax")
@@ -66,7 +66,7 @@ def test_calibrate_warns_like_the_command(home, images):
     )
 
 
-@FEW
+@IGNORE_CALIBRATION_WARNINGS
 def test_int8_is_built_from_images_or_a_calibration_file(home, images):
     calibrated_bundle = tcc.build(
         "tiny.yaml", "onnxruntime", out="a", precision="int8", data=images
@@ -116,7 +116,7 @@ def test_build_warns_like_calibrate(home, images):
     ]
 
 
-@FEW
+@IGNORE_CALIBRATION_WARNINGS
 def test_several_targets_share_one_calibration(home, images):
     """Same bytes and agreement as `--target` with commas."""
     options = {"precision": "int8", "data": images, "method": "minmax", "floors": {"min_cosine": 0}}
@@ -172,7 +172,7 @@ def test_disagreeing_artifact_is_not_written(target, home, monkeypatch):
     assert not list(home.glob("build/*"))
 
 
-@FEW
+@IGNORE_CALIBRATION_WARNINGS
 def test_int8_below_the_floor_is_refused(home, images):
     with pytest.raises(tcc.BelowFloor, match="the mean cosine of `logits` is"):
         tcc.build(
@@ -262,7 +262,7 @@ def test_lower_gives_the_model_of_the_artifact(home, images):
     assert "qconv" in [node.op.keyword for node in int8_model.graph.nodes]
 
 
-@FEW
+@IGNORE_CALIBRATION_WARNINGS
 def test_bundle_is_run_verified_and_evaluated(home, images):
     bundle = tcc.build(
         "tiny.yaml",

@@ -44,7 +44,7 @@ def test_report_lists_every_layer(tcc, home, images):
     assert "int8 against fp32 over 6 images held out of the calibration" in outcome.err
     assert "  logits (classes): mean cosine 1.0000" in outcome.err
     assert (
-        "  logits on unseen images like the calibration's, at 95 % from 24 images: mean cosine at least 0.99999"
+        "  logits on unseen images like the calibration's (95 % bounds, estimated from 24 images): mean cosine at least 0.99999"
         in outcome.err
     )
     assert "SNR dB" not in outcome.err

@@ -1,4 +1,4 @@
-"""Packages for AXERA's toolchains: contents, unusual inputs, and compilation by a stand-in."""
+"""Packages for AXERA's toolchains: contents, unusual inputs, and compilation by a fake toolchain."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Failures of AXERA's toolchain, simulated by a stand-in: what `build` and `verify` report."""
+"""Failures of AXERA's toolchain, simulated by a fake one: what `build` and `verify` report."""
 
 import json
 import signal
@@ -82,7 +82,7 @@ def test_tool_warnings_are_in_the_manifest(tcc, home, odd, images, docker):
     docker.setenv("NPU_TOOL", "cpu")
     outcome = build(tcc, "ax620,ax650", images)
     assert outcome.code == 0, outcome.err
-    assert "part_1.axe: runs on the CPU instead of the NPU, slowly" in outcome.err
+    assert "runs on the CPU instead of the NPU, which is slow: part_1.axe" in outcome.err
     manifest_json = json.loads((home / BUNDLE / "manifest.json").read_text())
     assert manifest_json["compiled"]["parts"][1] == {"name": "part_1.axe", "where": "CPU"}
     assert [member["cosine"] for member in manifest_json["compiled"]["layers"]] == [0.9989] * 2
@@ -147,7 +147,7 @@ def test_failed_compilation_leaves_no_bundle(tcc, home, odd, images, docker):
     assert not (home / BUNDLE).exists()
 
 
-DOCKERS = {
+BROKEN_DOCKERS = {
     "no image": ("echo debian:stable", "docker has no image of Pulsar"),
     "fails": ("echo 'permission denied: docker.sock' >&2; exit 1", "docker failed: permission denied: docker.sock"),
     "fails in silence": ("exit 125", "docker failed: it gave no reason"),
@@ -166,7 +166,7 @@ def test_docker_failures_are_reported(tcc, home, odd, images, docker):
     )
     assert calibrate_outcome.code == 0
     docker.setattr(container, "LIST_SECONDS", 1)
-    for name, (body, reason) in DOCKERS.items():
+    for name, (body, reason) in BROKEN_DOCKERS.items():
         text = "\x7fELF" if body is None else f"#!/bin/sh\n{body}\n"
         (home / "bin/docker").write_text(text)
         outcome = build(tcc, "ax620", images, "--calibration", "c.json")

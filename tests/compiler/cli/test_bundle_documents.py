@@ -18,7 +18,7 @@ REQUIRED = {
     "hash": {"alg", "content"},
     "dependency": {"ref"},
 }
-"""What CycloneDX 1.6 requires of the objects that are there (bom-1.6.schema.json)."""
+"""Required keys of each object type in CycloneDX 1.6 (bom-1.6.schema.json)."""
 KINDS = {"application", "file", "library", "machine-learning-model"}
 SERIAL = r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
@@ -106,7 +106,7 @@ REPORT = {
         "images": 3, "correct": 2, "accuracy": 2 / 3, "interval": {"low": 0.0943, "high": 0.9916},
     },
 }  # fmt: skip
-ACCURACY = "- accuracy: 2 of 3 test images correct, 66.67% (95% confidence interval 9.43% to 99.16%), in float32"
+ACCURACY = "- accuracy: 2 of 3 test images correct, 66.67% (95 % confidence interval 9.43% to 99.16%), in float32"
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_card_has_the_training_report_of_its_weights(home, run):
         "- test: 3 images (cat 1, dog 2, owl 0)",
     ]
     assert card["Evaluation"] == [ACCURACY]
-    medical = "- not a medical device: do not base a diagnosis on its outputs"
+    medical = "- not a medical device: do not base a diagnosis on the results"
     assert medical in card["Intended use"]
 
 
@@ -155,9 +155,9 @@ def test_card_has_training_details_and_the_worst_classes(home, run):
         for line in card["Training data"]
     )
     assert card["Evaluation"][1:] == [
-        "- in float32, cat: sensitivity 100.00% (1 of 1 images, 95% confidence interval 2.50% to 100.00%); "
+        "- in float32, cat: sensitivity 100.00% (1 of 1 images, 95 % confidence interval 2.50% to 100.00%); "
         "1 images of other classes were classified as it",
-        "- in float32, dog: sensitivity 50.00% (1 of 2 images, 95% confidence interval 1.26% to 98.74%); "
+        "- in float32, dog: sensitivity 50.00% (1 of 2 images, 95 % confidence interval 1.26% to 98.74%); "
         "0 images of other classes were classified as it",
         "- in float32, owl: sensitivity not known, because no test image is of this class",
     ]

@@ -106,7 +106,7 @@ CHANGES = {
     "--mixed": ["calibration"],
     "--probes": ["calibration"],
 }
-"""What shapes the bytes of a build: what is done to its inputs, or an option and what stays known."""
+"""Changes of a build's bytes: a change of its inputs, or options and the stages that stay cached."""
 
 
 def _change_pixel(path):

@@ -115,7 +115,10 @@ def test_copies_of_an_image_count_once(tcc, home, images):
             "applies to kl-cosine, kl-cosine-literal",
         ),
         (["--data", "set", "--target", "ax62"], "did you mean `ax620`?"),
-        (["--data", "set", "--weights", "w", "--seed", "1"], "use either --weights or --seed"),
+        (
+            ["--data", "set", "--weights", "w", "--seed", "1"],
+            "--weights and --seed cannot be combined",
+        ),
     ],
 )
 def test_wrong_input_is_refused_and_nothing_is_written(tcc, home, arguments, message):

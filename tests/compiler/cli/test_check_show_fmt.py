@@ -40,7 +40,7 @@ ROWS = [
     ["batch_norm", "batch_norm", "conv"],
     ["add", "add", "conv_bn_2, conv_bn_3"],
 ]
-"""A block of ResNet that shrinks the map: its second branch reads what the first one does."""
+"""A ResNet block with stride 2: both branches read the same input."""
 
 DEEP = """\
 tcc: 1
@@ -299,18 +299,18 @@ class TestShow:
         assert tcc("show", built, "--format", "onnx", "-o", "x").code == 2
 
 
-MESSY = b"# mine\nname:   x\ntcc:   1\n"
-NEAT = b"# mine\ntcc: 1\nname: x\n"
+UNFORMATTED = b"# mine\nname:   x\ntcc:   1\n"
+FORMATTED = b"# mine\ntcc: 1\nname: x\n"
 
 
 class TestFmt:
     def test_fmt_rewrites_in_place_and_keeps_permissions(self, tcc, home):
         path = home / "messy.yaml"
-        path.write_bytes(MESSY)
+        path.write_bytes(UNFORMATTED)
         path.chmod(0o600)
         outcome = tcc("fmt", "messy.yaml")
         assert (outcome.code, outcome.out) == (0, "changed messy.yaml\n")
-        assert path.read_bytes() == NEAT
+        assert path.read_bytes() == FORMATTED
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         second_outcome = tcc("fmt", "messy.yaml")
         assert (second_outcome.code, second_outcome.out, second_outcome.err) == (
@@ -320,15 +320,15 @@ class TestFmt:
         )
 
     def test_fmt_check_changes_nothing_and_exits_with_1(self, tcc, home):
-        (home / "messy.yaml").write_bytes(MESSY)
-        (home / "neat.yaml").write_bytes(NEAT)
+        (home / "messy.yaml").write_bytes(UNFORMATTED)
+        (home / "neat.yaml").write_bytes(FORMATTED)
         outcome = tcc("fmt", "--check", "messy.yaml", "neat.yaml")
         assert (outcome.code, outcome.out) == (1, "would change messy.yaml\n")
-        assert (home / "messy.yaml").read_bytes() == MESSY
+        assert (home / "messy.yaml").read_bytes() == UNFORMATTED
         assert tcc("fmt", "--check", "neat.yaml").code == 0
 
     def test_as_json(self, tcc, home):
-        (home / "messy.yaml").write_bytes(MESSY)
+        (home / "messy.yaml").write_bytes(UNFORMATTED)
         outcome = tcc("fmt", "--check", "messy.yaml", "--json")
         assert outcome.code == 1
         assert outcome.document == {
@@ -338,19 +338,19 @@ class TestFmt:
         }
 
     def test_fmt_filters_standard_input(self, tcc):
-        outcome = tcc("fmt", "-", input=MESSY)
-        assert (outcome.code, outcome.out) == (0, NEAT.decode())
-        assert tcc("fmt", "-", "--check", input=MESSY).code == 1
-        assert tcc("fmt", "-", "--check", input=NEAT).code == 0
+        outcome = tcc("fmt", "-", input=UNFORMATTED)
+        assert (outcome.code, outcome.out) == (0, FORMATTED.decode())
+        assert tcc("fmt", "-", "--check", input=UNFORMATTED).code == 1
+        assert tcc("fmt", "-", "--check", input=FORMATTED).code == 0
 
     def test_one_wrong_file_keeps_all_files_unchanged(self, tcc, home):
-        (home / "messy.yaml").write_bytes(MESSY)
+        (home / "messy.yaml").write_bytes(UNFORMATTED)
         (home / "broken.yaml").write_bytes(b"a: [")
         outcome = tcc("fmt", "messy.yaml", "broken.yaml", "missing.yaml")
         assert outcome.code == 2
         assert "broken.yaml:1:4" in outcome.err
         assert "missing.yaml" in outcome.err
-        assert (home / "messy.yaml").read_bytes() == MESSY
+        assert (home / "messy.yaml").read_bytes() == UNFORMATTED
 
     def test_standard_input_with_files_is_refused(self, tcc):
         assert tcc("fmt", "-", "tiny.yaml").code == 2

@@ -29,7 +29,7 @@ BODY = """\
   - global_avg_pool
   - flatten
 """
-SIDE = """\
+SIDE_BRANCH = """\
   - side:
       as: other
       body:
@@ -48,8 +48,8 @@ SINGLE_OUTPUTS = {
     "classes by their labels": ("units: 3", "labels: [a, b, c]"),
     "one quantity": ("units: 1", "activation: none"),
     "three quantities": ("units: 3", "activation: none"),
-    "classes, said to be": ("units: 3", "kind: classes"),
-    "quantities, said to be": ("units: 2", "activation: sigmoid, kind: regression"),
+    "declared classes": ("units: 3", "kind: classes"),
+    "declared quantities": ("units: 2", "activation: sigmoid, kind: regression"),
 }
 TARGETS = ("onnxruntime", "tflite")
 
@@ -62,7 +62,7 @@ def format_spec(units: str, output: str) -> str:
 def format_two_outputs(activation: str) -> str:
     """Return a spec with an output of classes and another output."""
     outputs = f"  found: {{activation: softmax}}\n  other: {{activation: {activation}}}\n"
-    return f"{HEAD}{SIDE}{BODY}  - linear: {{units: 3}}\noutput:\n{outputs}"
+    return f"{HEAD}{SIDE_BRANCH}{BODY}  - linear: {{units: 3}}\noutput:\n{outputs}"
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def pictures(home) -> Path:
 
 @pytest.fixture
 def collapse_layer(tcc, home, pictures) -> Callable[[str], Path]:
-    """Write a calibration whose values of one layer can only be zero."""
+    """Write a calibration that reduces all values of one layer to zero."""
 
     def make(step: str, method: str = "minmax") -> Path:
         args = ("calibrate", "net.yaml", "--seed", 1, "--data", pictures, "--method", method)
@@ -195,7 +195,7 @@ def test_equal_images_are_reported_as_insufficient(tcc, home, pictures):
         outcome = build(tcc, home / "same.npz", "onnxruntime", "-q", "--allow-few")
         assert outcome.code == 0, outcome.err
         assert message in outcome.err
-        assert "whether int8 `found` distinguishes images" in outcome.err
+        assert "whether `found` of the int8 model distinguishes images" in outcome.err
 
 
 def test_margins_explain_changed_classes(tcc, home, pictures):
@@ -206,11 +206,13 @@ def test_margins_explain_changed_classes(tcc, home, pictures):
     outcome = build(tcc, pictures, "tflite", "--floor", "min_correlation=0")
     assert outcome.code == 0, outcome.err
     assert "same 0.0%" in outcome.err
-    assert "`found`: half of the fp32 decision margins are below" in outcome.err
-    assert "; 100% of changed decisions had a margin of at most twice that" in outcome.err
+    assert "`found`: half of the fp32 model's decisions are less than" in outcome.err
+    assert (
+        "; 100% of the changed decisions were at most twice this change from a tie" in outcome.err
+    )
     (home / "net.yaml").write_text(format_spec(*SINGLE_OUTPUTS["six classes"]))
     outcome = build(tcc, pictures, "onnxruntime", "-v")
-    assert "`found`: half of the fp32 decision margins are below" in outcome.err
+    assert "`found`: half of the fp32 model's decisions are less than" in outcome.err
 
 
 def test_floors_for_correlation_and_error(tcc, home, pictures):
@@ -235,7 +237,7 @@ def test_floors_for_correlation_and_error(tcc, home, pictures):
 
 def test_one_collapsed_decision_is_refused(tcc, home, pictures, collapse_layer):
     """Good decisions do not compensate for a collapsed decision with its own branch."""
-    head = HEAD + SIDE.replace("units: 1", "units: 1")
+    head = HEAD + SIDE_BRANCH.replace("units: 1", "units: 1")
     joined = f"{head}{BODY}  - linear: {{units: 3}}\n  - concat: [[], other]\n"
     (home / "net.yaml").write_text(f"{joined}output:\n  found: {{activation: sigmoid}}\n")
     outcome = build(

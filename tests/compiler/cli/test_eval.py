@@ -117,7 +117,7 @@ def test_confusion_matrix_counts_predictions(tcc, home, built, answers):
     assert (dog["support"], dog["predicted"]) == (4, 5)
     assert (document["bundle"], document["target"]) == (str(built), "onnxruntime")
     text = tcc("eval", built, "--data", "data").out
-    accuracy_line = "accuracy 62.50%, 5 of 8 images (95% confidence interval 24.49% to 91.48%)\n"
+    accuracy_line = "accuracy 62.50%, 5 of 8 images (95 % confidence interval 24.49% to 91.48%)\n"
     assert text.startswith(accuracy_line)
     assert "\nmacro average" in text
     assert "\ndog    1    3    0" in text
@@ -165,7 +165,7 @@ def test_bootstrap_interval_is_reproducible(tcc, images):
     assert interval["low"] <= first_document["accuracy"] <= interval["high"]
     assert (interval["level"], interval["resamples"], interval["seed"]) == (0.95, 999, 0)
     args = (*EVAL, images, "--bootstrap", 999, "--bootstrap-seed", 7)
-    assert "(95% bootstrap interval " in tcc(*args).out
+    assert "(95 % bootstrap interval " in tcc(*args).out
     assert tcc(*args, "--json").document["interval"]["seed"] == 7
 
 

@@ -397,7 +397,7 @@ class TestSeveral:
             True,
         )
         text = tcc(*args).out
-        assert text.startswith("24 images, 95% confidence intervals\n")
+        assert text.startswith("24 images, 95 % confidence intervals\n")
         assert "McNemar's test" in text
 
     def test_common_warnings_are_reported_once(self, tcc, built, images):

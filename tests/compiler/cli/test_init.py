@@ -29,7 +29,7 @@ def test_printed_next_commands_work_in_a_new_folder(tcc, home, monkeypatch):
     for line in init_outcome.out.splitlines()[4:]:
         args = shlex.split(line, comments=True)[1:]
         outcome = tcc(*args)
-        if args[0] == "train":  # there are no images so far
+        if args[0] == "train":  # refused: there are no images
             assert (outcome.code, "error[E0710]" in outcome.err) == (2, True), outcome.err
         else:
             assert outcome.code == 0, f"{line}\n{outcome.err}"

@@ -11,7 +11,7 @@ from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.micro.cores import ISAS
 
 pytestmark = pytest.mark.skipif(
-    not host_forms.HOST.has_isa_variants, reason="instruction sets are chosen among on x86-64 alone"
+    not host_forms.HOST.has_isa_variants, reason="only x86-64 has a choice of instruction sets"
 )
 LOWEST_ISA = "x86-64-v2"
 

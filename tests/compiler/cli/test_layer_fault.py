@@ -29,7 +29,7 @@ def faulty_pool(monkeypatch):
 def test_wrong_int8_kernel_is_named(tcc, home, images, target, faulty_pool):
     pytest.importorskip("tvm", reason="needs the extra `arm`")
     if Arm().tools(next(t for t in Arm().targets if t.name == target))[-1].version is None:
-        pytest.skip(f"{target} does not run here")
+        pytest.skip(f"{target} cannot run on this machine")
     args = ("--precision", "int8", "--data", images, "--no-cache")
     outcome = tcc("build", "tiny.yaml", "--target", target, *args)
     assert outcome.code == 4, outcome.out

@@ -10,7 +10,7 @@ from tcc.compiler.passes import PLAIN
 from tcc.compiler.targets import devices
 
 BUILD = ("build", "tiny.yaml", "--target", "dot")
-UNRUN = "this machine cannot run what is built for dot"
+CANNOT_RUN = "this machine cannot run what is built for dot"
 
 
 class Dot:
@@ -54,11 +54,11 @@ def test_custom_target_is_listed(tcc):
 def test_custom_target_is_built_without_replay(tcc, home):
     outcome = tcc(*BUILD)
     assert outcome.code == 0, outcome.err
-    assert outcome.out.splitlines()[2] == f"  not compared with the reference: {UNRUN}"
+    assert outcome.out.splitlines()[2] == f"  not compared with the reference: {CANNOT_RUN}"
     text = (home / "build/tiny-dot-fp32/model/graph.dot").read_text()
     assert text.startswith('digraph {\n  "image" -> "conv";\n  "conv" -> "batch_norm";\n')
     (bundle_report,) = tcc(*BUILD, "--json").document["bundles"]
-    assert (bundle_report["unchecked"], bundle_report["agreement"]) == (UNRUN, [])
+    assert (bundle_report["unchecked"], bundle_report["agreement"]) == (CANNOT_RUN, [])
     both = tcc(*BUILD, "--target", "ort", "-q")
     assert both.out.split() == ["build/tiny-dot-fp32", "build/tiny-onnxruntime-fp32"]
 
@@ -71,7 +71,7 @@ def test_custom_bundle_is_shown_but_not_run(tcc, home, images):
         command, *other_args = args
         outcome = tcc(command, "build/tiny-dot-fp32", *other_args)
         assert outcome.code == 2
-        assert f"error[E0657]: {UNRUN}\n  --> build/tiny-dot-fp32/model\n" in outcome.err
+        assert f"error[E0657]: {CANNOT_RUN}\n  --> build/tiny-dot-fp32/model\n" in outcome.err
 
 
 def test_other_precisions_are_refused(tcc, home):

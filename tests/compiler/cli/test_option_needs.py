@@ -166,7 +166,7 @@ def test_devices_state_counting_and_runner_needs():
 
 
 @pytest.mark.skipif(
-    platform.machine() != "x86_64", reason="arm-a7 runs by itself on other machines"
+    platform.machine() != "x86_64", reason="arm-a7 may run without emulation on other machines"
 )
 def test_runs_option_is_refused_for_counted_bundles(tcc, built, monkeypatch):
     from tcc.compiler.targets import trusted_bundle

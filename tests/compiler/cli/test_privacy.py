@@ -9,7 +9,7 @@ from PIL import Image
 
 PERSON = "Doe-Jane-1962"
 CAMERA = "Aperio ScanScope of ward 7"
-NOTED = re.compile(rb"Exif\0|ScanScope|Jane|1962")
+PRIVATE_TEXT = re.compile(rb"Exif\0|ScanScope|Jane|1962")
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def patients(home) -> Path:
         exif = Image.Exif()
         exif[0x010F], exif[0x0112], exif[0x010E] = CAMERA, 6, PERSON
         Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).save(image_path, exif=exif)
-        assert NOTED.search(image_path.read_bytes())
+        assert PRIVATE_TEXT.search(image_path.read_bytes())
     return folder
 
 
@@ -44,7 +44,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("options", [(), ("--probes", "--agree", "3")], ids=["plain", "looked at"])
+@pytest.mark.parametrize("options", [(), ("--probes", "--agree", "3")], ids=["plain", "probes"])
 def test_bundle_contains_no_image_and_no_name(tcc, home, patients, options):
     # Without a resize the network reads the original pixels, so the test would find them.
     spec = (home / "tiny.yaml").read_text().replace("resize: {size: [8, 8], mode: stretch}", "")
@@ -55,8 +55,8 @@ def test_bundle_contains_no_image_and_no_name(tcc, home, patients, options):
     assert built.code == 0, built.err
     image_bytes = read_pixels(patients)
     for path, data in read_files(home / "build").items():
-        assert not NOTED.search(path.encode()), path
-        assert not NOTED.search(data), (path, NOTED.search(data))
+        assert not PRIVATE_TEXT.search(path.encode()), path
+        assert not PRIVATE_TEXT.search(data), (path, PRIVATE_TEXT.search(data))
         if not path.endswith(".calibration.tar"):
             assert not any(image in data for image in image_bytes), path
     sibling_names = [path.name for path in (home / "build").glob("*") if path.is_file()]
@@ -74,6 +74,6 @@ def test_package_contains_images_only_if_requested(tcc, home, patients):
     assert "contains calibration images; it is distributed with the package" in built.out
     inside = home / "build/tiny-ax620-int8/model/calibration.tar"
     assert inside.read_bytes() == archive_bytes
-    assert not NOTED.search(archive_bytes)
+    assert not PRIVATE_TEXT.search(archive_bytes)
     idle = tcc("build", "tiny.yaml", "--target", "onnxruntime", "--include-images")
     assert (idle.code, "E0601" in idle.err) == (2, True)

@@ -17,28 +17,28 @@ HEAVY = {
 }  # fmt: skip
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 BUILD = ("build", "tiny.yaml", "--target", "onnxruntime", "-q")
-STUCK = """
+HANGING_BUILD = """
 import sys, time
 from tcc.compiler.bundle import goldens
-def stuck(*_):
+def hang(*_):
     print("stuck", flush=True)
     time.sleep(600)
-goldens.build_goldens = stuck
+goldens.build_goldens = hang
 from tcc.compiler.cli import main
 main()
 """
-DYING = """
+KILL_AT_CALL = """
 import os, signal, sys
 from pathlib import Path
 call, number = sys.argv.pop(1), int(sys.argv.pop(1))
-home = os if call == "fsync" else Path
-original, calls = getattr(home, call), []
-def dying(*arguments):
+owner = os if call == "fsync" else Path
+original, calls = getattr(owner, call), []
+def kill_process(*arguments):
     calls.append(1)
     if len(calls) == number:
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments)
-setattr(home, call, dying)
+setattr(owner, call, kill_process)
 from tcc.compiler.cli import main
 main()
 """
@@ -226,7 +226,7 @@ class TestInterrupted:
         reset = f"import signal; signal.signal({int(number)}, signal.SIG_DFL)\n"
         if number == signal.SIGINT:
             reset = reset.replace("SIG_DFL", "default_int_handler")
-        command = [sys.executable, "-c", reset + STUCK, *BUILD]
+        command = [sys.executable, "-c", reset + HANGING_BUILD, *BUILD]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as child:
@@ -242,7 +242,7 @@ class TestInterrupted:
     def test_kill_loses_nothing(self, process, tcc, built, home, call, number):
         """Killed while writing, before and between the two renames that replace a bundle."""
         files_before = read_tree(built)
-        outcome = process(call, number, *BUILD, "--seed", 5, program=DYING)
+        outcome = process(call, number, *BUILD, "--seed", 5, program=KILL_AT_CALL)
         assert outcome.code == -signal.SIGKILL
         image = home / "x.png"
         image.write_bytes(files_before["goldens/1/image.png"])
@@ -268,7 +268,7 @@ class TestDisk:
                 yield folder
                 subprocess.run(["umount", str(folder)], check=True)
                 return
-        pytest.skip("may not mount a small disk")
+        pytest.skip("cannot mount a small disk")
 
     def test_full_disk_leaves_no_partial_file(self, process, small, home):
         outcome = process(*BUILD, "--out", small)

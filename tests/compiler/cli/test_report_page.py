@@ -11,7 +11,7 @@ BUILD = (
     "build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--method", "minmax",
     "--floor", "min_cosine=0", "--report", "--data",
 )  # fmt: skip
-EMPTY = {"meta", "img", "wbr"}
+VOID_TAGS = {"meta", "img", "wbr"}
 
 
 class Page(HTMLParser):
@@ -24,7 +24,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in EMPTY:
+        if tag not in VOID_TAGS:
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
@@ -118,7 +118,7 @@ def test_report_has_the_metrics_of_the_training(tcc, home):
     rows = [row for row in Page(text).rows if row]
     assert [
         "accuracy",
-        "3 of 5 test images correct, 60.00% (95% confidence interval 14.00% to 95.00%), in float32",
+        "3 of 5 test images correct, 60.00% (95 % confidence interval 14.00% to 95.00%), in float32",
     ] in rows
     assert ["dog", "2", "1", "0"] in rows
     assert ["dog", "cat", "2"] in rows

@@ -20,15 +20,15 @@ PROGRAM = """
 import json, sys
 from tcc.compiler.cli import main
 
-for words in json.loads(sys.argv[1]):
-    sys.argv = ["tcc", *words]
+for command in json.loads(sys.argv[1]):
+    sys.argv = ["tcc", *command]
     try:
         main()
     except SystemExit as end:
         if end.code:
             raise
 """
-"""Several builds, one after another: what they load is loaded once."""
+"""Several builds in one process, so that libraries load once."""
 ENVIRONMENTS = {
     "a": {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
     "b é/deeper": {
@@ -40,7 +40,7 @@ ENVIRONMENTS = {
         "LOGNAME": "somebody",
     },
 }
-"""What differs between two builds; a locale that is not here is the C one."""
+"""Environments of the two builds. A missing locale acts as the C locale."""
 INHERITED_VARIABLES = ("PATH", "PYTHONPATH", "XDG_CACHE_HOME")
 QUICK = [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
 NAMED_PAIRS = [*QUICK, ("tflite", "int8"), ("ax620", "int8")]
@@ -48,8 +48,16 @@ NAMES = {
     "one": ("tiny.yaml", "weights.safetensors", "set", "scales.json"),
     "two/deeper": ("other spec.yaml", "best of 3.safetensors", "patients", "c.json"),
 }
-"""The names of the spec, the weights, the images and the calibration, by working folder."""
-LAX = ("--method", "minmax", "--floor", "min_cosine=0", "--floor", "min_correlation=0", "--probes")
+"""Names of the spec, weights, images and calibration, by working folder."""
+LAX_OPTIONS = (
+    "--method",
+    "minmax",
+    "--floor",
+    "min_cosine=0",
+    "--floor",
+    "min_correlation=0",
+    "--probes",
+)
 
 
 def compute_digests(folder):
@@ -70,7 +78,7 @@ def build(folder, home, images, commands, settings):
     env = {**inherited, "HOME": str(folder / "home"), "TMPDIR": str(folder), **settings}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     env["XDG_CACHE_HOME"] = str(cache)  # downloads, and compiled parts of runtimes
-    # With the key of the cache. Earlier builds on this machine do not affect the result.
+    # Copy the key that seals the cache, but no record of earlier builds.
     shutil.copytree(user_folders.locate_key_file().parent, folder / "home/.local/state/tcc/seal")
     command = [sys.executable, "-c", PROGRAM, json.dumps(commands)]
     completed = subprocess.run(
@@ -85,7 +93,7 @@ def make_commands(pairs):
     for kind in dict.fromkeys(kind for _, kind in pairs):
         targets = ",".join(target for target, precision in pairs if precision == kind)
         args = ["build", "tiny.yaml", "--target", targets, "--precision", kind, "--report", "-q"]
-        yield [*args, "--data", "set", *LAX] if kind.startswith("int8") else args
+        yield [*args, "--data", "set", *LAX_OPTIONS] if kind.startswith("int8") else args
 
 
 @pytest.mark.parametrize("pairs", [QUICK, pytest.param(PAIRS, marks=pytest.mark.slow)], ids=len)
@@ -167,7 +175,9 @@ def test_file_names_do_not_change_bundles(tcc, home, images, monkeypatch, pairs,
         for kind in kinds:
             targets = ",".join(name for name, member in pairs if member == kind and name in able)
             data_args = (
-                ("--calibration", scales, "--data", data) if not fresh else ("--data", data, *LAX)
+                ("--calibration", scales, "--data", data)
+                if not fresh
+                else ("--data", data, *LAX_OPTIONS)
             )
             int8_args = data_args if kind.startswith("int8") else ()
             build_args = ("--weights", weights, "--report", "--no-cache", "-q", *int8_args)

@@ -141,7 +141,7 @@ def test_more_clipping_than_in_calibration_is_reported(tcc, home, calibrated):
     assert dark.document["saturation"]["compared"]
     assert not list_deviating(dark.document)
     assert "more values clip" not in dark.err
-    # Min-max holds out no images, so the usual saturation is from these calibration images.
+    # Min-max uses all images, so the usual saturation is from these calibration images.
     for layer in dark.document["saturation"]["layers"]:
         assert layer["at_calibration"] == pytest.approx(layer["share"])
         assert layer["worst_image"] >= layer["share"]
@@ -266,7 +266,7 @@ def seal_document(document):
     ("arguments", "code", "message"),
     [
         (("build/tiny-onnxruntime-fp32",), "E1267", "this bundle computes in float (fp32)"),
-        (("tiny.yaml",), "E1267", "a spec without a calibration has no int8 values to count"),
+        (("tiny.yaml",), "E1267", "a spec without a calibration has no quantized values to count"),
         (
             ("tiny.yaml", "tiny.yaml"),
             "E0601",

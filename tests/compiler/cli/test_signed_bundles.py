@@ -302,7 +302,7 @@ def test_release_that_cannot_be_recorded_is_refused(tcc, signed_bundle, picture,
 )
 def test_trust_list_writable_by_others_is_refused(spoil, tcc, signed_bundle, picture, home):
     if os.getuid() and "chown" in spoil.__code__.co_names:
-        pytest.skip("needs root, to make files of another user")
+        pytest.skip("needs root to create files of another user")
     spoil(home / "config")
     for args in (("run", signed_bundle, picture), ("run", signed_bundle, picture, "--trust")):
         assert format_code(tcc(*args)) == "2 E1360"

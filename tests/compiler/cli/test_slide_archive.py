@@ -20,17 +20,17 @@ from tcc.compiler.support import task_runners
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 SLIDE_ARGS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
-SLOWLY = """
+SLOW_STORE = """
 import time
 from tcc.compiler.slides import patch_grid, slide_job
 patch_grid.BLOCK_SIDE = 64
 store = slide_job.BlockWorker._store
-def slow(self, *given):
+def store_slowly(self, *args):
     time.sleep(0.05)
-    store(self, *given)
-slide_job.BlockWorker._store = slow
+    store(self, *args)
+slide_job.BlockWorker._store = store_slowly
 """
-"""Put before a child's program, so that it is at work when it is killed."""
+"""Code that runs before a child's program, so that it is still working when it is killed."""
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_outcomes_of_a_slide_process_are_reported(monkeypatch, code, out, proble
 
     def run(args, options):
         tries.append(args)
-        return task_runners.CommandOutcome(code, out, "what it said")
+        return task_runners.CommandOutcome(code, out, "its stderr")
 
     monkeypatch.setattr(task_runners, "run_command", run)
     child_end = slide_archive.run_task(slide_archive.SlideTask(("slide",), "/scans/s.tif", "s.tif"))
@@ -285,7 +285,7 @@ def list_processes(home):
 @pytest.fixture
 def slow_slides(monkeypatch, archive, expected):
     """Slow down the process of each slide, so that it can be killed while it works."""
-    monkeypatch.setattr(task_runners, "PROGRAM", SLOWLY + task_runners.PROGRAM)
+    monkeypatch.setattr(task_runners, "PROGRAM", SLOW_STORE + task_runners.PROGRAM)
     program = f"from tcc.compiler.support import task_runners; task_runners.PROGRAM = {task_runners.PROGRAM!r}\n"
     monkeypatch.setattr(sys.modules[__name__], "PROGRAM", program + PROGRAM)
 

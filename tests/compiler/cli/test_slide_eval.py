@@ -14,9 +14,9 @@ pytest.importorskip("openslide", reason="needs the extra `slides`")
 SPAN = 100
 SIZE = (2000, 1000)
 TUMOUR = (500, 300, 1000, 700)
-"""Left, top, right, bottom: patches of columns 5 to 9 and rows 3 to 6."""
-INSIDE = {(row, column) for row in range(3, 7) for column in range(5, 10)}
-EVERY = {(row, column) for row in range(10) for column in range(20)}
+"""Left, top, right, bottom: the patches of columns 5 to 9 and rows 3 to 6."""
+TUMOUR_PATCHES = {(row, column) for row in range(3, 7) for column in range(5, 10)}
+ALL_PATCHES = {(row, column) for row in range(10) for column in range(20)}
 
 
 def make_area(name, x_min, y_min, x_max, y_max):
@@ -41,10 +41,10 @@ def results(home):
     """Results: on `a`, 18 of 20 tumour patches and one false positive; on `b`, two false
     positives.
     """
-    likely = dict.fromkeys(EVERY, 0.1) | dict.fromkeys(INSIDE, 0.9)
+    likely = dict.fromkeys(ALL_PATCHES, 0.1) | dict.fromkeys(TUMOUR_PATCHES, 0.9)
     likely |= {(3, 5): 0.2, (3, 6): 0.3, (9, 19): 0.8}
     write_result(home / "results/a", "a.tif", SIZE, SPAN, likely)
-    probabilities = dict.fromkeys(EVERY, 0.1) | {(0, 0): 0.7, (9, 19): 0.6}
+    probabilities = dict.fromkeys(ALL_PATCHES, 0.1) | {(0, 0): 0.7, (9, 19): 0.6}
     write_result(home / "results/b", "b.tif", SIZE, SPAN, probabilities)
     return ["results/a", "results/b"]
 
@@ -97,7 +97,7 @@ def test_slide_and_lesion_metrics(evaluate_results, truth, results):
 
 
 def test_false_positives_lower_the_sensitivity(evaluate_results, truth, results, home):
-    likely = dict.fromkeys(EVERY, 0.1) | {(0, 0): 0.99, (5, 7): 0.6, (9, 19): 0.95}
+    likely = dict.fromkeys(ALL_PATCHES, 0.1) | {(0, 0): 0.99, (5, 7): 0.6, (9, 19): 0.95}
     write_result(home / "worse/a", "a.tif", SIZE, SPAN, likely)
     document = evaluate_results("worse/a", "results/b", "--truth", "truth")
     # False positives of 0.99, 0.95 and 0.7 come before the lesion and 0.6 with it: from (3/2, 0) to
@@ -113,7 +113,7 @@ def test_metrics_are_printed_as_text(tcc, truth, results):
     outcome = tcc("slide", "eval", *results, "--truth", "truth")
     assert outcome.code == 0, outcome.err
     for line in (
-        "patches: accuracy 98.75%, 395 of 400 patches (95% confidence interval",
+        "patches: accuracy 98.75%, 395 of 400 patches (95 % confidence interval",
         "the intervals assume independent patches; patches of one slide are not independent",
         "slides: 2, 1 with tumour; ROC-AUC 1.0000",
         "lesions: 1\n",
@@ -355,7 +355,7 @@ def test_synthetic_slide_is_detected_patch_by_patch(tcc, evaluate_results, home,
     assert document["patches"]["classes"][1]["support"] == 32
     assert (document["lesions"]["lesions"], document["lesions"]["short"]) == (2, 0)
     assert document["lesions"]["all_slides"]["sensitivities"] == [1] * 6
-    # Annotations of a rotated slide: no tumour is at its position.
+    # Mirrored annotations do not match the tumours.
     text = json.loads((home / "slides/large.geojson").read_text())
     for feature in text["features"]:
         for ring in feature["geometry"]["coordinates"]:

@@ -13,7 +13,7 @@ from training_nets import RECIPE, SPEC
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 SLIDE_ARGS = ("--at", 0.5, "--patch", 32, "--rule", "wide")
 TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 232, 320)
-"""The tumour is drawn around as 128 to 224, up to column 231 it reaches a quarter into a patch."""
+"""The tumour ends at column 232, so it covers a quarter of the patch that starts at column 224."""
 PIXELS = draw_pixels(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
 ASAP = """<?xml version="1.0"?>
 <ASAP_Annotations><Annotations>
@@ -23,11 +23,13 @@ ASAP = """<?xml version="1.0"?>
 </Coordinates></Annotation>
 </Annotations><AnnotationGroups><Group Name="_0"/></AnnotationGroups></ASAP_Annotations>
 """
-CUT = ASAP[ASAP.index("<Annotation N") : ASAP.index("</Annotations>")].replace('"_0"', '"_2"')
+EXCLUDED_AREA = ASAP[ASAP.index("<Annotation N") : ASAP.index("</Annotations>")].replace(
+    '"_0"', '"_2"'
+)
 BOMB = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>'
 TUMOUR = {(row, column) for row in range(6, 10) for column in range(4, 7)}
-TOUCHED = {(row, 7) for row in range(6, 10)}
-TISSUE_PLACES = {(row, column) for row in range(4, 13) for column in range(2, 10)}
+PARTLY_TUMOUR = {(row, 7) for row in range(6, 10)}
+TISSUE_PATCHES = {(row, column) for row in range(4, 13) for column in range(2, 10)}
 
 
 def make_polygon(name, x_min, y_min, x_max, y_max):
@@ -66,7 +68,7 @@ def test_patches_follow_the_annotations(tcc, slide, home, name, text):
     (home / name).write_text(text)
     outcome = tcc("slide", "patches", "s.tif", *SLIDE_ARGS, "--json")
     assert outcome.code == 0, outcome.err
-    normal = TISSUE_PLACES - TUMOUR - TOUCHED
+    normal = TISSUE_PATCHES - TUMOUR - PARTLY_TUMOUR
     assert outcome.document["found"] == {"normal": len(normal), "tumour": 12}
     assert outcome.document["taken"] == {"normal": 12, "tumour": 12}
     assert list_patches(home, "tumour") == TUMOUR
@@ -88,9 +90,9 @@ def test_patches_follow_the_annotations(tcc, slide, home, name, text):
 
 
 def test_area_cut_out_of_a_tumour_is_normal(tcc, slide, home):
-    (home / "s.xml").write_text(ASAP.replace("</Annotations>", CUT + "</Annotations>"))
+    (home / "s.xml").write_text(ASAP.replace("</Annotations>", EXCLUDED_AREA + "</Annotations>"))
     outcome = tcc("slide", "patches", "s.tif", *SLIDE_ARGS, "--json")
-    assert outcome.document["found"] == {"normal": len(TISSUE_PLACES), "tumour": 0}
+    assert outcome.document["found"] == {"normal": len(TISSUE_PATCHES), "tumour": 0}
     assert outcome.document["taken"] == {"normal": 0, "tumour": 0}
     assert "only one label has patches" in outcome.err
 

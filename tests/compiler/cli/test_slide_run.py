@@ -23,20 +23,20 @@ from tcc.compiler.support.progress import silent
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 224, 320)
-"""Left, top, right, bottom of what is on the slide."""
+"""Left, top, right, bottom of the areas on the slide."""
 PIXELS = draw_pixels(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
-KILLED = """
+KILL_AFTER_TWO_BLOCKS = """
 import os, sys
 from tcc.compiler.cli import main
 from tcc.compiler.slides import patch_grid, slide_job
 patch_grid.BLOCK_SIDE = 64
 store, done = slide_job.BlockWorker._store, []
-def once_more(self, *given):
-    store(self, *given)
-    done.append(given)
+def store_then_kill(self, *args):
+    store(self, *args)
+    done.append(args)
     if len(done) == 2:
         os.kill(os.getpid(), 9)
-slide_job.BlockWorker._store = once_more
+slide_job.BlockWorker._store = store_then_kill
 main()
 """
 
@@ -217,7 +217,7 @@ def test_workers_and_kills_do_not_change_the_bytes(run, process, bundle, home, m
         assert run("-o", "alone", "--workers", 2).code == 0
     assert killed
     args = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-o", "killed")
-    assert process("slide", "run", bundle, "s.tif", *args, program=KILLED).code == -9
+    assert process("slide", "run", bundle, "s.tif", *args, program=KILL_AFTER_TWO_BLOCKS).code == -9
     (blocks_folder,) = (home / "killed").glob(".tcc-slides/*/blocks-*")
     assert sorted(path.name for path in blocks_folder.iterdir()) == ["0000000.npy", "0000001.npy"]
     times = [path.stat().st_mtime_ns for path in sorted(blocks_folder.iterdir())]
@@ -252,7 +252,7 @@ def test_finished_blocks_are_not_repeated(run, process, bundle, home, monkeypatc
 
     monkeypatch.setattr(patch_grid, "BLOCK_SIDE", 64)
     args = ("--at", 0.5, "--patch", 32, "--rule", "wide")
-    assert process("slide", "run", bundle, "s.tif", *args, program=KILLED).code == -9
+    assert process("slide", "run", bundle, "s.tif", *args, program=KILL_AFTER_TWO_BLOCKS).code == -9
     numbers = []
     store = slide_job.BlockWorker._store
     monkeypatch.setattr(

@@ -27,8 +27,8 @@ WIDTH, HEIGHT = 1300, 700
 PIXELS = draw_pixels(WIDTH, HEIGHT, (256, 128, 1024, 640, PINK), (512, 256, 640, 384, PURPLE))
 NOISE = np.random.default_rng(7).integers(-9, 10, PIXELS.shape)
 GRID = PatchGrid(WIDTH, HEIGHT, 64, 64)
-LIKELY = {(2, 4): 0.25, (4, 8): 0.875, (4, 9): 0.75, (5, 8): 1.0, (9, 15): 0.0}
-"""Row, column and the probability of tumour of each patch."""
+PROBABILITIES = {(2, 4): 0.25, (4, 8): 0.875, (4, 9): 0.75, (5, 8): 1.0, (9, 15): 0.0}
+"""Tumour probability of each patch, by (row, column)."""
 
 
 def read_pixels(path):
@@ -41,7 +41,7 @@ def result(home):
     """A result folder as `tcc slide run` writes it, and its slide."""
     bundle = {**BUNDLE, "notice": "Random </script> weights."}
     folder = write_result(
-        home / "slides/s", "s.tif", (WIDTH, HEIGHT), 64, LIKELY, mpp=0.5, threshold=None,
+        home / "slides/s", "s.tif", (WIDTH, HEIGHT), 64, PROBABILITIES, mpp=0.5, threshold=None,
         bundle=bundle,
     )  # fmt: skip
     write(home / "s.tif", np.clip(PIXELS + NOISE, 0, 255).astype(np.uint8), levels=2, tile=256)
@@ -84,7 +84,7 @@ def test_tiles_match_the_slide_and_the_overlay_is_aligned(page, result, home):
         over = file.read_pixels(0, 0, 0, (WIDTH, HEIGHT)).astype(int)
     changed = np.abs(over - stitched).mean(axis=2) > 30
     inside = np.zeros(changed.shape, bool)
-    for row, column in LIKELY:
+    for row, column in PROBABILITIES:
         inside[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64] = True
     # JPEG stores colours in 16 x 16 pixels, and the patches are aligned to them.
     assert (changed == inside).mean() > 0.999
@@ -308,7 +308,7 @@ def _check_look(browser, path, check):
     browser.look(1200, 800, "light", path)
     pixels = read_pixels(path)
     red = {}
-    for patch in LIKELY:
+    for patch in PROBABILITIES:
         x, y = _locate_patch(browser, *patch)
         colour = pixels[int(y), int(x)]
         red[patch] = colour[0] - colour[1] > 90 and colour[0] > colour[2] + 40

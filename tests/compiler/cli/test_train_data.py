@@ -98,7 +98,7 @@ def test_spec_without_labels_uses_the_folder_names(folder):
     [
         (["--set", "labels=[low grade, high]"], "E1207", "no class `Hoch's 'Ä'`"),
         (["--split", "1,0,0"], "E1212", "`1,0,0` is not a valid split"),
-        (["--set", SETTING, "--corrupt", "mend"], "E0601", "use refuse or skip"),
+        (["--set", SETTING, "--corrupt", "mend"], "E0601", "`--corrupt` must be refuse or skip"),
         (["--data", "none"], "E0710", "not a dataset"),
     ],
 )

@@ -16,7 +16,7 @@ from tcc.compiler.support.diagnostics import make_file_span
 
 ONNX = ("fp32", "fp16", "dynamic", "int8", "int8-i8", "int8-u8u8", "int8-qdq")
 TFLITE = ("fp32", "fp16", "dynamic", "int8", "int8-i8", "int8-u8")
-CHANGED = "differs from the network: layer"
+DIFFERENCE_MESSAGE = "differs from the network: layer"
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def verify_changed(tcc, folder: Path, *args: str) -> str:
     assert "weights and scales not compared: to compare them, give --spec SPEC" in plain_outcome.out
     outcome = tcc("verify", folder, "--trust", *(args or ("--spec", "tiny.yaml")))
     assert outcome.code == 4, outcome.out
-    assert CHANGED in outcome.err
+    assert DIFFERENCE_MESSAGE in outcome.err
     return outcome.err
 
 
@@ -133,7 +133,7 @@ def test_changed_tflite_weight_is_named(tcc, build, precision):
     change_tflite(folder / "model/model.tflite", scale=False)
     write_goldens(folder, "tflite")
     error = verify_changed(tcc, folder)
-    # The layer ends with a rectifier, in the file as in the program.
+    # The layer has the name of the rectifier at its end, in the file as in the program.
     assert "layer `relu`, tensor `" in error
     assert "`[3, 2, 2, 2] is" in error
 

@@ -36,8 +36,8 @@ graph:
 output:
   logits: {{activation: softmax}}
 """
-INNER = ("conv_2", "relu_2", "relu_3")
-"""What has the branch: a target may compute it with the sum that it ends in."""
+BRANCH_LAYERS = ("conv_2", "relu_2", "relu_3")
+"""Layers of the branch. A target may fuse them with the sum at its end."""
 TARGETS = [
     "onnxruntime",
     "tflite",
@@ -53,7 +53,7 @@ def target(request, tcc):
         for target_json in tcc("targets", "--json").document["targets"]
     }
     if every[request.param]["missing"]:
-        pytest.skip(f"{request.param} does not run here")
+        pytest.skip(f"{request.param} cannot run on this machine")
     return request.param
 
 
@@ -109,7 +109,7 @@ def test_correct_bundle_agrees_layer_by_layer(tcc, build_forked, target):
     assert code == 0
     assert bundle_report["reproducer"] is None
     layers = {layer["name"]: layer for layer in bundle_report["network"]["layers"]}
-    assert layers.keys() & {*INNER}
+    assert layers.keys() & {*BRANCH_LAYERS}
     assert layers["relu_1"]["values"] == 2 * 8 * 12 * 12
     assert all(layer["difference"] < 1e-5 for layer in layers.values())
 
@@ -117,8 +117,8 @@ def test_correct_bundle_agrees_layer_by_layer(tcc, build_forked, target):
 @pytest.mark.parametrize(
     ("change", "padding", "expected_layers"),
     [
-        (change_weight, "1", INNER),
-        (None, "[0, 2, 2, 0]", INNER),
+        (change_weight, "1", BRANCH_LAYERS),
+        (None, "[0, 2, 2, 0]", BRANCH_LAYERS),
         pytest.param(
             lambda t: t["linear.bias"].__iadd__(0.01), "1", ("linear",), marks=pytest.mark.slow
         ),

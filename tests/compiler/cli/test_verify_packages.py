@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-UNRUN = "The NPU's outputs are not verified: run `sh "
+NPU_NOT_VERIFIED = "The NPU's outputs are not verified: run `sh "
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_int8_network_of_a_package_runs_here(tcc, package, target):
     outcome = tcc("verify", folder)
     assert outcome.code == 0, outcome.err
     assert "model_qdq.onnx  1       logits" in outcome.out
-    assert f"model_qdq.onnx ran in ONNX Runtime. {UNRUN}" in outcome.err
+    assert f"model_qdq.onnx ran in ONNX Runtime. {NPU_NOT_VERIFIED}" in outcome.err
     (bundle_report,) = tcc("verify", folder, "--json").document["bundles"]
     assert (bundle_report["simulated"], bundle_report["holds"], bundle_report["tool"]) == (
         "model_qdq.onnx",
@@ -92,7 +92,7 @@ def test_changed_weight_of_a_package_is_named(tcc, package, target, file):
     good = tcc("verify", folder, "--spec", "odd.yaml")
     assert good.code == 0, good.err
     assert f"{file}: " in good.out
-    assert UNRUN in good.err
+    assert NPU_NOT_VERIFIED in good.err
     name = change_tensor(folder / "model" / file, 30)
     forged_bundles.forge_bundle(folder, target)
     outcome = tcc("verify", folder, "--spec", "odd.yaml")

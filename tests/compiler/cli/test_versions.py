@@ -8,7 +8,7 @@ import pytest
 from tcc.compiler.bundle import manifest
 
 BUNDLE_FOLDERS = {2: "manifest-2"}
-"""The folder of each version that was ever in a release, and of today's."""
+"""The folder of each released version and of the current one."""
 
 
 def test_every_supported_version_has_a_stored_bundle():

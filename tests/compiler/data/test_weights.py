@@ -361,7 +361,7 @@ def test_shapes_are_compared_before_a_tensor_is_read(tmp_path: Path) -> None:
 def test_folder_is_refused(tmp_path: Path) -> None:
     assert (
         read_refusal(tmp_path).splitlines()[0]
-        == "error[E0501]: cannot read the weights: this path is a folder"
+        == "error[E0501]: cannot read the weights: this is a folder, not a file"
     )
 
 

@@ -6,6 +6,7 @@ from textwrap import dedent
 import pytest
 
 from tcc.compiler.frontend.accuracy_bounds import Accuracy
+from tcc.compiler.frontend.expansion import FEWER_ITERATIONS
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.spec_tests import check_expectations
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
@@ -99,9 +100,9 @@ CASES = {
     ),
     "groups": ("graph: [conv: {filters: 4, kernel: 1, groups: 2}]", "E0303", 5, 9, "groups must divide the channels", "set `groups` to a divisor of 3, or change the channels"),
     "recursive block": (
-        "blocks: {a: {body: [b]}, b: {body: [a]}}\ngraph: [a]", "E0403", 5, 37, "a block calls itself", "",
+        "blocks: {a: {body: [b]}, b: {body: [a]}}\ngraph: [a]", "E0403", 5, 37, "a block calls itself", "repeat steps with `repeat` or `each`",
     ),
-    "block named like an op": ("blocks: {relu: {body: []}}\ngraph: [relu]", "E0207", 5, 10, None, ""),
+    "block named like an op": ("blocks: {relu: {body: []}}\ngraph: [relu]", "E0207", 5, 10, None, "rename the block"),
     "unknown parameter of a block": (
         "blocks: {b: {params: {n: int}, body: []}}\ngraph: [b: {m: 1, n: 2}]", "E0202", 6, 13,
         "`b` has no argument `m`", None,
@@ -110,9 +111,9 @@ CASES = {
         "blocks: {b: {params: {a: {type: enum, values: [one, two]}}, body: []}}\ngraph: [b: {a: \"'tow'\"}]",
         "E0213", 6, 16, "`a` must be one of one, two", "did you mean `two`?",
     ),
-    "too many nodes": ("graph: [repeat: {times: 9000, body: [relu, relu, relu]}]", "E0401", 5, 50, None, ""),
-    "huge tensor": ("graph: [conv: {filters: 2000000000, kernel: 1}]", "E0405", 5, 9, None, ""),
-    "same id": ("graph: [{relu: , id: a}, {relu: , id: a}]", "E0210", 5, 39, "two steps have the id `a`", ""),
+    "too many nodes": ("graph: [repeat: {times: 9000, body: [relu, relu, relu]}]", "E0401", 5, 50, None, FEWER_ITERATIONS),
+    "huge tensor": ("graph: [conv: {filters: 2000000000, kernel: 1}]", "E0405", 5, 9, None, "use a smaller input, or fewer filters or units"),
+    "same id": ("graph: [{relu: , id: a}, {relu: , id: a}]", "E0210", 5, 39, "two steps have the id `a`", "change one `id`"),
     "id of the input": (
         "graph: [{relu: , id: image}]", "E0210", 5, 22, "a step and the input are both `image`",
         "change the `id` of the step, or the name of the input",
@@ -121,11 +122,11 @@ CASES = {
     "use that is missing": ("use: [blocks/none.yaml]\ngraph: [relu]", "E0110", 5, 7, None, None),
     "labels": ("graph: [global_avg_pool, flatten]\noutput: {y: {labels: [a, b]}}", "E0233", 6, 22, None, None),
     "parameter named like a size": (
-        "params: {C: 1}\ngraph: [relu]", "E0231", 5, 10, "`C` is a size of the current value and cannot be bound", None,
+        "params: {C: 1}\ngraph: [relu]", "E0231", 5, 10, "`C` is a size of the current value, so nothing else can have this name", None,
     ),
     "parameter that no expression can read": (
         "blocks: {b: {params: {if: 1}, body: []}}\ngraph: [b]", "E0231", 5, 23,
-        "`if` is a keyword of expressions and cannot be bound", None,
+        "`if` is a keyword of expressions, so nothing else can have this name", None,
     ),
     "loop variable named like a size": (
         "graph: [each: {of: [1], as: C, body: [relu]}]", "E0231", 5, 29, None, None,
@@ -136,7 +137,7 @@ CASES = {
     "inputs of one name": (
         "blocks: {m: {inputs: [a, a], body: []}}\ngraph: [relu]", "E0210", 5, 26, "two inputs are called `a`", None,
     ),
-    "label that is no text": (
+    "label that is not text": (
         "graph: [global_avg_pool, flatten]\noutput: {y: {labels: [a, [b], c]}}", "E0213", 6, 26, None, "put it in quotes",
     ),
     "several values into branches": (
@@ -176,7 +177,7 @@ CASES = {
     ),
     "steps without dashes": ("graph:\n  relu:\n  tanh:", "E0204", 6, 3, None, "start each entry with `- `"),
     "mapping as a value": ("graph: [let: {a: {b: 1}}]", "E0204", 5, 18, None, ""),
-    "arguments beside a loop": (
+    "arguments next to a loop": (
         "graph:\n  - repeat:\n    times: 2\n    body: []", "E0204", 6, 12, None,
         "write `repeat: {times: ..., body: ...}`",
     ),
@@ -190,7 +191,7 @@ CASES = {
         "graph: [conv: {filters: 3, kernel: 1, bias: no}]", "E0213", 5, 45, "`bias` must be true or false", "write `false`",
     ),
     "loops over nothing": (
-        "graph: [each: {of: range(4000), as: a, body: [repeat: {times: 9999, body: []}]}]", "E0404", 5, 75, None, "",
+        "graph: [each: {of: range(4000), as: a, body: [repeat: {times: 9999, body: []}]}]", "E0404", 5, 75, None, FEWER_ITERATIONS,
     ),
     "misspelt condition": (
         "params: {half: true}\ngraph: [when: {if: hafl, then: []}]", "E0221", 6, 20, None, "did you mean `half`?",
@@ -314,7 +315,8 @@ def test_a_broken_block_contract_is_reported_at_the_call(tmp_path: Path) -> None
           --> wrong.yaml:12:5
            |
         12 |   - keep: {kernel: 4}
-           |     ^^^^ `kernel % 2 == 1` is false (kernel = 4)""")
+           |     ^^^^ `kernel % 2 == 1` is false (kernel = 4)
+           = help: choose arguments for which `kernel % 2 == 1` is true""")
 
 
 @pytest.mark.parametrize(

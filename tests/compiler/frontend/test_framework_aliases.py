@@ -52,7 +52,7 @@ THERE = {
     "resize": "upsample Upsample UpSampling2D interpolate",
 }
 MISSING = tuple(name for name in ["matmul", "bmm", "MatMul", "einsum", "group_norm", "GroupNorm", "GroupNormalization", "instance_norm", "InstanceNorm2d", "prelu", "PReLU", "elu", "ELU", "selu", "SELU", "celu", "CELU", "softplus", "Softplus", "mish", "Mish", "softsign", "hardtanh", "Hardtanh", "rrelu", "glu", "log_softmax", "LRN", "LocalResponseNorm", "lstm", "LSTM", "gru", "GRU", "rnn", "attention", "MultiheadAttention", "self_attention", "Transformer", "Embedding", "PixelShuffle", "pixel_shuffle", "DepthToSpace", "SpaceToDepth", "permute", "transpose", "reshape", "view", "clip", "clamp", "sqrt", "div", "maximum", "argmax", "ReflectionPad2d", "Conv1d", "Conv3d", "MaxPool3d", "AdaptiveMaxPool2d", "MaxUnpool2d", "RMSNorm", "quick_gelu", "Threshold", "CrossEntropyLoss", "Lambda"] if normalize_name(name) not in set(map(normalize_name, OPS_BY_NAME)))  # fmt: skip
-"""What other frameworks have, unless a word for it has come since."""
+"""Ops of other frameworks that tcc lacks, unless they were added since."""
 TARGET = re.compile(r"(?:write|did you mean) `(?:- )?(\w+)")
 
 
@@ -208,7 +208,7 @@ def test_every_alias_leads_to_an_existing_keyword() -> None:
     names = [
         n for entry in list_aliases("op") for n in {normalize_name(name) for name in entry.names}
     ]
-    assert len(names) == len(set(names)), "a name stands in two entries"
+    assert len(names) == len(set(names)), "a name is in two entries"
 
 
 def test_no_alias_is_taken_for_a_misspelling(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_list_from_before_a_loop_is_carried(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "one value is taken": ("{relu: , from: ys}", "E0218", "relu", "`relu` takes one value"),
+    "an op of one value": ("{relu: , from: ys}", "E0218", "relu", "`relu` takes one value"),
     "beyond the end": ('{relu: , from: "ys[3]"}', "E0222", "3]", "index 3 is outside a list of 3"),
     "slice beyond the end": ('concat: ["ys[1:9]"]', "E0222", "9]", "9 is outside a list of 3"),
     "no list": (

@@ -17,9 +17,9 @@ def read_errors(tmp_path: Path, text: str, **settings: str) -> tuple[Diagnostic,
 WRONG = {
     "a name of an expression": ("conv: {filters: widht, kernel: 1}", "E0221", "widht"),
     "a value": ("add: [[], early]", "E0217", "early"),
-    "a list that none is": ('{relu: , from: "a[0]"}', "E0217", '"a[0]"'),
+    "an invalid list": ('{relu: , from: "a[0]"}', "E0217", '"a[0]"'),
     "a literal of the wrong type": ("conv: {filters: 1 / 2, kernel: 1}", "E0213", "1 / 2"),
-    "an expression that is none": ("conv: {filters: 2 *, kernel: 1}", "E0220", None),
+    "an invalid expression": ("conv: {filters: 2 *, kernel: 1}", "E0220", None),
     "a number out of range": ("conv: {filters: 0, kernel: 1}", "E0214", "0"),
     "a choice": ("activation: {kind: rellu}", "E0213", "rellu"),
     "an expression of the wrong type": ("repeat: {times: \"'x'\", body: []}", "E0213", "\"'x'\""),
@@ -32,7 +32,7 @@ WRONG = {
         "repeat: {times: 3, body: [conv: {filters: i + n + j, kernel: 1}]}", "E0221", "j",
     ),
     "in a branch": ("concat: [[conv: {filters: j, kernel: 1}], []]", "E0221", "j"),
-    "in branches that are counted": (
+    "in computed branches": (
         "concat: {of: [1], as: k, branch: [conv: {filters: k + j, kernel: 1}]}", "E0221", "j",
     ),
     "in a let": ("let: {m: j}", "E0221", "j"),
@@ -46,7 +46,7 @@ STEP_POSITIONS = {
     "a side that is not chosen": (
         "params: {n: 0}\nblocks: {HALF}\ngraph: [half, when: {if: n > 0, then: [STEP]}]"
     ),
-    "a loop without turns": (
+    "a loop without iterations": (
         "params: {n: 0}\nblocks: {HALF}\ngraph: [half, repeat: {times: n, body: [STEP]}]"
     ),
     "a list without entries": (
@@ -81,7 +81,7 @@ VALID_SPECS = {
     "division by what the condition excludes": (
         "params: {n: 0}\ngraph: [relu, when: {if: n > 0, then: [conv: {filters: 8 // n, kernel: 1}]}]"
     ),
-    "a default that no call takes": (
+    "a default that no call uses": (
         "blocks: {b: {params: {n: 0, m: 8 // n}, body: [conv: {filters: m + n, kernel: 1}]}}\n"
         "graph: [b: {n: 2, m: 2}]"
     ),

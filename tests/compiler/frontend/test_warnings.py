@@ -34,7 +34,7 @@ WARNED = {
         "graph: [side: {as: aux, body: [conv: {filters: 3, kernel: 1}, relu]}, tanh]",
         [("unused-branch", 5, "aux")],
     ),
-    "a result that the next step does not take": (
+    "a result that the next step does not read": (
         "graph: [{relu: , as: a}, conv: {filters: 3, kernel: 1}, {tanh: , from: a}]",
         [("unused-branch", 5, "conv")],
     ),
@@ -54,10 +54,10 @@ WARNED = {
         "graph: [{relu: , as: a}, repeat: {times: 2, body: [conv: {filters: 2, kernel: 1}]}, {tanh: , from: a}]",
         [("unused-branch", 5, "repeat")],
     ),
-    "what stands after the output": (
+    "steps after the output": (
         "graph: [{relu: , as: a}, tanh]\noutput: {y: {from: a}}", [("unused-branch", 5, "tanh")],
     ),
-    "a name of something dead is one warning": (
+    "a name of a dead value is one warning": (
         "graph: [{relu: , as: a}, {silu: , as: b}, {tanh: , from: a}]", [("unused-branch", 5, "b")],
     ),
     # unread names
@@ -73,7 +73,7 @@ WARNED = {
     "in a side's body": (
         "graph: [side: {as: b, body: [{relu: , as: a}, tanh]}, add: [[], b]]", [("unused-value", 5, "a")],
     ),
-    "in a turn": ("graph: [repeat: {times: 2, body: [{relu: , as: a}, tanh]}]", [("unused-value", 5, "a")]),
+    "in an iteration": ("graph: [repeat: {times: 2, body: [{relu: , as: a}, tanh]}]", [("unused-value", 5, "a")]),
     "let": ("graph: [let: {n: 3, m: 4}, conv: {filters: m, kernel: 1}]", [("unused-name", 5, "n")]),
     "each": (
         "graph: [each: {of: [1, 2], as: n, body: [conv: {filters: 3, kernel: 1}]}]", [("unused-name", 5, "n")],
@@ -168,7 +168,7 @@ WARNED = {
     ),
     "softmax of one channel": ("graph: [conv: {filters: 1, kernel: 1}, softmax]", [("constant-output", 5, "softmax")]),
     "one value, two outputs": ("graph: [relu]\noutput: {y: {}, z: {}}", [("same-output", 6, "z")]),
-    "an image that nothing becomes": (
+    "an unused image": (
         "input: {photo: {shape: [3, 8, 8]}}\ngraph: [relu]", [("no-preprocess", 5, "photo")]
     ),
     "channels last": ("input: {image: {shape: [32, 32, 3]}}\ngraph: [relu]", [("channels-last", 5, "[32, 32, 3]")]),
@@ -221,10 +221,10 @@ def test_every_warning_kind_is_tested() -> None:
 
 INTENDED_SPECS = {
     "a recurrence": "graph: [{relu: , as: a}, repeat: {times: 2, body: [{add: [[], a], as: a}]}, add: [[], a]]",
-    "a recurrence that is read in the next turn alone": (
+    "a recurrence that is read only in the next iteration": (
         "graph: [{relu: , as: a}, repeat: {times: 2, body: [mul: [[], a], {tanh: , as: a}]}]"
     ),
-    "a recurrence of one turn": (
+    "a recurrence of one iteration": (
         "params: {n: 1}\ngraph: [{relu: , as: a}, repeat: {times: n, body: [mul: [[], a], {tanh: , as: a}]}]"
     ),
     "counting": "graph: [let: {n: 1}, repeat: {times: 2, body: [let: {n: n + 1}, conv: {filters: n, kernel: 1}]}]",
@@ -238,7 +238,7 @@ INTENDED_SPECS = {
     "another on one side": (
         "params: {slim: false}\ngraph: [{relu: , as: a}, when: {if: slim, then: [{tanh: , as: a}]}, silu, add: [[], a]]"
     ),
-    "read where the loop does not turn": (
+    "read if the loop has no iterations": (
         "params: {n: 0}\ngraph: [let: {m: 3}, {relu: , as: a}, tanh, repeat: {times: n, body: [add: [[], a], conv: {filters: m, kernel: 1}]}]"
     ),
     "read in the branch of an expression that is not chosen": (

@@ -332,12 +332,14 @@ def test_duplicate_keys_are_reported_in_text_order():
         "2 | b: {c: 1, d: 2, c: 3}\n"
         "  |                 ^ second occurrence\n"
         "   = first at t.yaml:2:5\n"
+        "   = help: remove one of them, or correct its name\n"
         "error[E0103]: the key `a` appears twice\n"
         " --> t.yaml:3:1\n"
         "  |\n"
         "3 | a: 2\n"
         "  | ^ second occurrence\n"
-        "   = first at t.yaml:1:1"
+        "   = first at t.yaml:1:1\n"
+        "   = help: remove one of them, or correct its name"
     )
 
 

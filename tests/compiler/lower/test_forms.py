@@ -58,7 +58,7 @@ SMALL: dict[str, tuple[Form, float]] = {
     "half": (convert_float16, 2e-3),
     "dynamic": (quantize_dynamic, 5e-2),
 }
-"""The form, and how far its outputs may be, as a part of the largest output."""
+"""The form and its allowed output difference, relative to the largest output."""
 small = pytest.mark.parametrize(("form", "bound"), SMALL.values(), ids=SMALL)
 nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 SPEC = Path(__file__).resolve().parents[3] / "spec"

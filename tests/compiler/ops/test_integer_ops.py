@@ -269,7 +269,7 @@ def test_files_are_valid_and_onnx_infers_the_same_types(case: Case, opset: int) 
 
 
 LACKING = (Table, Dequantize)
-"""What ONNX's own evaluator has no operators for, or not for so many entries."""
+"""Cases that the ONNX reference evaluator does not support, or not for so many entries."""
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # its max pool pads integers with NaN

@@ -85,7 +85,8 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "pool-of-padding": (
         MaxPool((2, 2), padding=2),
         ((3, 4, 4),),
-        "E0305 max_pool needs padding smaller than its window: window 2x2, padding [2, 2, 2, 2]",
+        "E0305 max_pool needs padding smaller than its window: window 2x2, padding [2, 2, 2, 2]"
+        " (use less padding, or a larger kernel)",
     ),
     "adaptive-indivisible": (
         AdaptiveAvgPool((2, 3)),
@@ -96,7 +97,8 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
     "slice-empty": (
         Slice(4, 2),
         ((6, 2, 2),),
-        "E0308 slice selects no channel: start 4, stop 2 of 6 channels",
+        "E0308 slice selects no channel: start 4, stop 2 of 6 channels"
+        " (select at least one channel; negative numbers count from the last channel)",
     ),
     "pad-same": (
         Pad("same"),
@@ -113,7 +115,7 @@ REFUSALS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], str]] = {
         ConvTranspose(4, (2, 2), (2, 2), output_padding=(0, 2)),
         ((3, 4, 4),),
         "E0309 output_padding must be smaller than the stride or the dilation: it is [0, 2], the"
-        " stride [2, 2]",
+        " stride [2, 2], the dilation [1, 1] (use a smaller `output_padding`)",
     ),
     "transposed-padding": (
         ConvTranspose(4, (2, 2), padding=(1, 3)),

@@ -41,7 +41,7 @@ def test_passes_keep_the_outputs_of_every_op(case: Case) -> None:
 
 LARGE = ("densenet121", "inception_v3", "vgg16_bn_gap")
 LONGEST = ("resnet34", "vgg11")
-"""Made of the same layers as resnet18 and vgg16_bn_gap."""
+"""Networks with the same layers as resnet18 and vgg16_bn_gap."""
 MARKS = {
     **dict.fromkeys(LARGE, pytest.mark.slow),
     **dict.fromkeys(LONGEST, pytest.mark.nightly),

@@ -14,9 +14,9 @@ def test_passes_match_their_snapshots(step):
     cases = list(pass_snapshots.generate_snapshots(step))
     snapshot = path.read_text()
     assert snapshot == "\n".join(case.text for case in cases), (
-        "tools/make_goldens.py writes it anew"
+        "run tools/make_goldens.py to update the file"
     )
-    assert cases[0].before != cases[0].after, "the first case shows what the pass changes"
+    assert cases[0].graph_before != cases[0].graph_after, "the first case must show a change"
     assert len({case.title for case in cases}) == len(cases) == snapshot.count("# ")
 
 

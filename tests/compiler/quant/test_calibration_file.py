@@ -28,7 +28,7 @@ PROVENANCE = calibration_file.Provenance("kl-cosine", "ax620", "drop_train_only"
 
 @pytest.fixture(scope="module")
 def calibration_setup(tmp_path_factory):
-    """A ready model, its calibration and the document of it."""
+    """A lowered model, its calibration and the calibration document."""
     model = make_lowered_model(build_dense(), INT8)
     folder = tmp_path_factory.mktemp("set")
     data = write_tensors(folder, model.graph.inputs[0].type.shape, 8)

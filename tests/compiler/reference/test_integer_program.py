@@ -133,9 +133,9 @@ def test_random_mixed_precision_networks_match(data: st.DataObject) -> None:
 
 
 SLOW = ("inception_v3", "vgg16_bn_gap", "squeezenet", "densenet121", "efficientnet_b0")
-"""Networks that take more than a second and a half each."""
+"""Networks that take more than 1.5 seconds each."""
 MARKS = {**dict.fromkeys(SLOW, pytest.mark.slow), "vgg11": pytest.mark.nightly}
-"""vgg11 has no layer that vgg16_bn_gap and squeezenet have not."""
+"""vgg11 has only layers of vgg16_bn_gap and squeezenet."""
 
 
 @pytest.mark.parametrize(

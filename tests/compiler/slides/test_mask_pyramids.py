@@ -9,7 +9,7 @@ from tcc.compiler.slides.patch_grid import PatchGrid
 from tcc.compiler.support.diagnostics import UserError
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
-RANDOM = np.random.default_rng(5)
+RNG = np.random.default_rng(5)
 
 
 def refuse_value(value):
@@ -30,7 +30,7 @@ def compute_halves(mask, side):
 @pytest.mark.parametrize("side", [1, 3, 16, 1000])
 def test_square_is_inside_if_half_white(tmp_path, size, side):
     height, width = size
-    mask = np.where(RANDOM.random(size) < 0.5, 255, 0).astype(np.uint8)
+    mask = np.where(RNG.random(size) < 0.5, 255, 0).astype(np.uint8)
     path = write(tmp_path / "m.tif", mask)
     truth = slide_truth.read_pyramid(path, PatchGrid(width, height, 8, 8), side, refuse_value)
     assert truth.side == side
@@ -39,7 +39,7 @@ def test_square_is_inside_if_half_white(tmp_path, size, side):
 
 def test_smallest_level_with_complete_squares_is_read(tmp_path, monkeypatch):
     """Of 320 x 200 pixels, levels 2, 4 and 8 have complete squares; level 16 does not."""
-    coarse = np.where(RANDOM.random((25, 40)) < 0.5, 255, 0).astype(np.uint8)
+    coarse = np.where(RNG.random((25, 40)) < 0.5, 255, 0).astype(np.uint8)
     mask = np.kron(coarse, np.ones((8, 8), np.uint8))
     path = write(tmp_path / "m.tif", mask, levels=5)
     grid = PatchGrid(320, 200, 8, 8)
@@ -68,7 +68,7 @@ def test_smallest_level_with_complete_squares_is_read(tmp_path, monkeypatch):
 
 def test_mask_with_one_pixel_per_square(tmp_path):
     """One mask pixel for each eight slide pixels. The last ones are narrower."""
-    mask = np.where(RANDOM.random((13, 20)) < 0.5, 255, 0).astype(np.uint8)
+    mask = np.where(RNG.random((13, 20)) < 0.5, 255, 0).astype(np.uint8)
     path = write(tmp_path / "m.tif", mask)
     for side, expected_side in ((4, 8), (8, 8), (30, 24)):
         truth = slide_truth.read_pyramid(path, PatchGrid(157, 101, 8, 8), side, refuse_value)
@@ -94,7 +94,7 @@ def test_damaged_and_oversized_masks_are_refused(tmp_path, monkeypatch):
     import tifffile
 
     grid = PatchGrid(200, 300, 8, 8)
-    path = write(tmp_path / "m.tif", RANDOM.integers(0, 2, (300, 200), np.uint8) * np.uint8(255))
+    path = write(tmp_path / "m.tif", RNG.integers(0, 2, (300, 200), np.uint8) * np.uint8(255))
     data = bytearray(path.read_bytes())
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]

@@ -167,7 +167,7 @@ class TestTree:
         assert list_names(tmp_path) == []
 
 
-KILLED = """
+KILL_AT_CALL = """
 import os, signal, sys
 from pathlib import Path
 from tcc.compiler.support import atomic_files as files
@@ -191,7 +191,7 @@ def test_kill_at_any_moment_loses_nothing(tmp_path, call, number):
     """The process is killed while writing, before the renames or between them."""
     target = tmp_path / "b"
     write_tree(target, OLD, frozenset())
-    command = [sys.executable, "-c", KILLED, call, str(number), str(target)]
+    command = [sys.executable, "-c", KILL_AT_CALL, call, str(number), str(target)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     if (call, number) == ("rename", 2):
         assert not target.exists()

@@ -47,8 +47,8 @@ def test_files_survive_the_round_trip(link: BoardLink) -> None:
 
 def test_exit_code_and_stderr_are_returned(link: BoardLink) -> None:
     with board.open_board(link) as board_session:
-        completed = board_session.execute(["sh", "-c", "echo said; echo wrong >&2; exit 3"], 60)
-        assert (completed.code, completed.out, completed.err) == (3, b"said\n", b"wrong\n")
+        completed = board_session.execute(["sh", "-c", "echo output; echo wrong >&2; exit 3"], 60)
+        assert (completed.code, completed.out, completed.err) == (3, b"output\n", b"wrong\n")
 
 
 def test_hanging_program_is_stopped(link: BoardLink) -> None:

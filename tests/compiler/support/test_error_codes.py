@@ -15,7 +15,7 @@ from tcc.compiler.support import error_codes
 ROOT = Path(__file__).resolve().parents[3]
 CODE = re.compile(r"[EW]\d{4}")
 TCC_COMMAND = re.compile(r"((?:\w+=\w+ )*)tcc (.*)")
-"""A command of ours, behind variables of the environment."""
+"""A `tcc` command after environment variables."""
 ENTRIES = error_codes.load_error_codes()
 ENTRIES_WITH_EXAMPLE = {
     code: entry for code, entry in ENTRIES.items() if entry.spec or entry.command
@@ -24,7 +24,7 @@ EXTRAS = {
     "E0906": "onnx_graphsurgeon", "E0910": "onnxsim", "E0911": "onnxsim",
     **{f"E{code}": "openslide" for code in range(1300, 1310)},
 }  # fmt: skip
-"""What the command of an example needs beside the base."""
+"""Packages that an example needs in addition to the base installation."""
 
 
 def collect_used_codes():

@@ -1,6 +1,4 @@
-"""Scratch folders are removed at the end of their step. Leftovers of a killed process go with the
-next step.
-"""
+"""Scratch folders are removed after their step, or by the next step if the process was killed."""
 
 import errno
 import os
@@ -15,7 +13,7 @@ import pytest
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.atomic_files import MachineError
 
-KILLED = """
+KILL_IN_STEP = """
 import os, signal
 from tcc.compiler.support import atomic_files
 with atomic_files.create_scratch_folder() as folder:
@@ -39,7 +37,7 @@ def list_names(folder: Path) -> list[str]:
 
 def run_killed(temporary: Path) -> Path:
     completed = subprocess.run(
-        [sys.executable, "-c", KILLED], capture_output=True, text=True, check=False
+        [sys.executable, "-c", KILL_IN_STEP], capture_output=True, text=True, check=False
     )
     assert completed.returncode == -signal.SIGKILL, completed.stderr
     return Path(completed.stdout.strip())

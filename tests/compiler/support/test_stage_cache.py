@@ -1,6 +1,4 @@
-"""The stage cache: entries are complete or absent, and its size is limited. Writers may run in
-parallel or be killed.
-"""
+"""The stage cache: complete entries, a limited size, and parallel or killed writers."""
 
 import os
 import random

@@ -9,7 +9,7 @@ import pytest
 from tcc.compiler.support import user_folders
 
 NOBODY = 65534
-AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make files of others")
+AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root to create files of other users")
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ ALL = Augmentation(**{
 COUNT = 64
 LEVELS = torch.tensor(np.random.default_rng(0).integers(0, 256, (COUNT, 3, 14, 14), np.uint8))
 SAMPLES = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:COUNT]
-EVERY = {**KINDS, "all": ALL}
+KINDS_AND_ALL = {**KINDS, "all": ALL}
 
 
 def augment_repeatedly(record, image, seed=0, epoch=0):
@@ -59,31 +59,31 @@ def augment_repeatedly(record, image, seed=0, epoch=0):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    ("name", "size"), [*((name, 7) for name in EVERY), ("all", 1), ("all", 64)]
+    ("name", "size"), [*((name, 7) for name in KINDS_AND_ALL), ("all", 1), ("all", 64)]
 )
 def test_augmentation_ignores_batch_size_order_and_thread_count(name, size, threads):
-    expected = augment(EVERY[name], LEVELS, SAMPLES, 5, 3)
+    expected = augment(KINDS_AND_ALL[name], LEVELS, SAMPLES, 5, 3)
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(size))
     thread_count = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         for indices in order.split(size)[:16]:
-            augmented = augment(EVERY[name], LEVELS[indices], SAMPLES[indices], 5, 3)
+            augmented = augment(KINDS_AND_ALL[name], LEVELS[indices], SAMPLES[indices], 5, 3)
             assert torch.equal(augmented, expected[indices])
     finally:
         torch.set_num_threads(thread_count)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", KINDS_AND_ALL)
 def test_augmentation_depends_on_seed_epoch_and_sample(name):
     original_pixels = LEVELS.clone()
-    base = augment(EVERY[name], original_pixels, SAMPLES, 5, 3)
+    base = augment(KINDS_AND_ALL[name], original_pixels, SAMPLES, 5, 3)
     assert torch.equal(original_pixels, LEVELS)
     assert base.dtype == torch.uint8
     assert base.shape == LEVELS.shape
-    assert torch.equal(base, augment(EVERY[name], LEVELS, SAMPLES, 5, 3))
+    assert torch.equal(base, augment(KINDS_AND_ALL[name], LEVELS, SAMPLES, 5, 3))
     for seed, epoch, samples in ((6, 3, SAMPLES), (5, 4, SAMPLES), (5, 3, SAMPLES + 1)):
-        reseeded = augment(EVERY[name], LEVELS, samples, seed, epoch)
+        reseeded = augment(KINDS_AND_ALL[name], LEVELS, samples, seed, epoch)
         assert (reseeded != base).flatten(1).any(1).float().mean() > 0.3
 
 
@@ -374,6 +374,8 @@ def test_unsupported_augmentation_is_refused(name):
     assert fragment in str(caught.value)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", KINDS_AND_ALL)
 def test_supported_augmentation_is_accepted(name):
-    check_augmentation(EVERY[name], create_input(Preprocess()), make_file_span("recipe.yaml"))
+    check_augmentation(
+        KINDS_AND_ALL[name], create_input(Preprocess()), make_file_span("recipe.yaml")
+    )

@@ -15,7 +15,7 @@ NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=NO_GPU)]
 LEVELS = np.random.default_rng(0).permutation(3 * 256).reshape(1, 16, 16, 3).astype(np.uint8)
 IMAGES = np.concatenate([LEVELS, LEVELS // 2, LEVELS * 0, LEVELS % 2])
-"""Four images (N, H, W, C): of all levels, of half of them, black, and of 0 and 1."""
+"""Four images (N, H, W, C): all pixel values, half of them, black, and 0 and 1."""
 NUMBERS = st.floats(-4, 4) | st.just(1e-30)
 DEVIATIONS = st.floats(1e-6, 300)
 

@@ -308,8 +308,8 @@ def lower_network(network):
 
 
 def build_unequal_network(random) -> tuple[Graph, dict[str, np.ndarray]]:
-    """Build a depthwise network with channel ranges up to 400 times apart. The next layer undoes
-    them.
+    """Build a depthwise network with channel ranges that differ 400-fold. The next layer undoes
+    this.
     """
     add = NetBuilder(3, 8, 8, name="unequal")
     add("stem", Conv(8, (3, 3), padding=1))

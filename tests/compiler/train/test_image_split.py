@@ -278,7 +278,7 @@ HOSTILE = {
     "loose images of a side": (
         lambda f: (write_split_set(f, 3, "ab"), write_images(f, "val/0.png")), "E1200", "such as val/0.png",
     ),
-    "a folder beside the sides": (_write_unlisted_image, "E1200", "these folders contain images: more"),
+    "a folder next to the splits": (_write_unlisted_image, "E1200", "these folders contain images: more"),
     "two images of a class": (_write_two_images, "E1206", "class `c` has 2 images: too few"),
     "groups of a class": (_write_few_groups, "E1206", "has 6 images of 2 groups: too few for 3 splits"),
     "one class": (lambda f: write_flat_set(f, 6, "a"), "E1207", "only one class, `a`"),

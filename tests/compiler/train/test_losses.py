@@ -9,10 +9,10 @@ from torch.nn import functional
 from tcc.compiler.train.losses import build_class_loss
 from tcc.compiler.train.recipe_records import Loss
 
-TWO = {"normal": 30, "tumor": 10}
+CLASS_COUNTS = {"normal": 30, "tumor": 10}
 
 
-def compute_losses(record, probabilities, truths, counts=TWO):
+def compute_losses(record, probabilities, truths, counts=CLASS_COUNTS):
     """Return the losses of images from the probability of their second class."""
     p = torch.tensor(probabilities, dtype=torch.float64)
     logits = torch.stack([torch.zeros_like(p), torch.log(p / (1 - p))], 1)
@@ -38,7 +38,7 @@ def test_losses_match_the_equations(record, truth, p, expected):
     assert compute_losses(record, [p], [truth]) == pytest.approx([expected], rel=1e-6)
     single_logit = torch.tensor([[math.log(p / (1 - p))]])  # a single sigmoid unit gives the same
     targets = functional.one_hot(torch.tensor([truth]), 2).float()
-    assert build_class_loss(record, TWO).compute_losses(
+    assert build_class_loss(record, CLASS_COUNTS).compute_losses(
         single_logit, targets
     ).tolist() == pytest.approx([expected], rel=1e-5)
 
@@ -78,7 +78,7 @@ def test_cross_entropy_matches_pytorch(smoothing):
     ],
 )
 def test_class_weights(record, weights):
-    assert build_class_loss(record, TWO).weights.tolist() == pytest.approx(weights)
+    assert build_class_loss(record, CLASS_COUNTS).weights.tolist() == pytest.approx(weights)
 
 
 @pytest.mark.parametrize("kind", ["cross_entropy", "focal", "attention"])
@@ -86,7 +86,7 @@ def test_class_weights(record, weights):
 def test_gradients_are_finite_for_extreme_logits(kind, logit):
     for gamma in (0.5, 2.0):
         logits = torch.tensor([[0.0, logit]], requires_grad=True)
-        actual = build_class_loss(Loss(kind, gamma=gamma), TWO).compute_losses(
+        actual = build_class_loss(Loss(kind, gamma=gamma), CLASS_COUNTS).compute_losses(
             logits, torch.tensor([[0.0, 1.0]])
         )
         actual.sum().backward()

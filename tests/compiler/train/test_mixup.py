@@ -8,7 +8,7 @@ from tcc.compiler.train.recipe_records import Mixup
 
 CLASSES = torch.eye(8)
 IMAGES = torch.arange(8.0)[:, None, None, None].repeat(1, 3, 16, 20)
-"""Image i is all i, of class i."""
+"""Each pixel of image i is i, and its class is i."""
 
 
 def mix(record, step=0, seed=0, epoch=0):

@@ -54,7 +54,8 @@ def test_training_learns_and_writes_its_report(train, home, reference, pictures)
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert report["test"]["accuracy"] >= 0.9
     exact = confidence_intervals.compute_share_interval(report["test"]["correct"], 10)
-    assert report["test"]["interval"] == asdict(exact)  # no point where all answers are right
+    # exact: resampling would give a single point
+    assert report["test"]["interval"] == asdict(exact)
     assert report["data"]["images"] == {"train": [21, 21], "val": [6, 6], "test": [5, 5]}
     assert report["finished"]
     assert (report["epochs"], report["kept"], report["threads"]) == (4, 4, 1)
@@ -331,7 +332,7 @@ def test_invalid_max_time_is_refused(train, text):
     assert_refused(train("--max-time", text), "E0601", "this is not a time")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_missing_gpu_is_reported(train, home):
     assert_refused(train("-o", "run", "--device", "cuda"), "E1234", r"no GPU(.|\n)*--device cuda")
     assert_refused(train("-o", "run", "--device", "tpu"), "E0601", "must be auto, cpu or cuda")

@@ -36,7 +36,7 @@ from tcc.compiler.targets import devices
 from tcc.compiler.zoo import shipped
 
 TOLERANCE = 1e-4
-"""Largest difference of two outputs, as a part of the largest output."""
+"""Largest difference of two outputs, relative to the largest output."""
 ROLES = {"mean": "running_mean", "var": "running_var"}
 
 
@@ -108,7 +108,7 @@ PAIRS = [
 
 
 def _list_marks(pair):
-    # Some have as many layers as vgg16_bn_gap, or a hundred million weights.
+    # vgg11 is nightly: it has a hundred million weights, and no more layers than vgg16_bn_gap.
     return [pytest.mark.nightly] * pair.nightly or [pytest.mark.slow] * pair.slow
 
 

@@ -13,8 +13,8 @@ from tcc.compiler.train import recipe
 from tcc.compiler.zoo import shipped, trained
 
 NETWORKS = trained.read_networks()
-LARGEST = 1_000_000
-"""Bytes of a network's weights, at most."""
+MAX_WEIGHT_BYTES = 1_000_000
+"""Size limit of a network's weights file."""
 
 
 def test_network_of_the_project_file_exists(root):
@@ -27,7 +27,7 @@ def test_spec_weights_and_calibration_match(name):
     network = NETWORKS[name]
     spec = network.load()
     assert (spec.name, spec.graph.name) == (name, name)
-    assert network.weights.stat().st_size < LARGEST
+    assert network.weights.stat().st_size < MAX_WEIGHT_BYTES
     zoo_weights = pipeline.load_zoo_weights(network, spec.graph)
     assert (zoo_weights.origin.origin, zoo_weights.origin.file, zoo_weights.origin.notice) == (
         "zoo",

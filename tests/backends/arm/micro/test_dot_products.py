@@ -14,7 +14,7 @@ from tcc.testing.op_cases import sample_weights
 
 EXECUTABLE = 1
 DOTS = ((0x9F20FC00, 0x0E009400), (0x9F00F400, 0x0F00E000))
-"""Mask and bits of SDOT and UDOT, of vectors and by lane: Arm's manual of Armv8-A, C7.2."""
+"""Mask and bits of SDOT and UDOT, of vectors and by lane: Armv8-A manual of Arm, C7.2."""
 
 
 def count_dot_products(elf: bytes) -> int:

@@ -31,7 +31,7 @@ CONVOLUTIONS = {
     "all that can be fused": make_model_with_consumers(Conv(8, (3, 3), padding=1), (4, 9, 11)),
 }
 SMALL = {"MAX_PANEL_FLOATS": 1200, "L1_FLOATS": 300, "L2_FLOATS": 600, "STREAMED_TILES": 2}
-"""Limits under which taps, tiles and filters are all cut into parts."""
+"""Limits that split taps, tiles and filters."""
 
 
 @pytest.fixture(scope="module", params=BOTH, ids=lambda machine: machine.target.name)

@@ -139,7 +139,7 @@ def core(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 MAX_TEXT_BYTES = 200 << 10
-"""Bytes of instructions that all micro-kernels of a core may have together."""
+"""Maximum bytes of instructions of all micro-kernels of a core together."""
 
 
 def test_kernels_are_small(core: Core) -> None:

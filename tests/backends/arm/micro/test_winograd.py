@@ -42,7 +42,7 @@ CONVOLUTIONS = {
     "all that can be fused": make_model_with_consumers(Conv(8, (3, 3), padding=1), (4, 9, 11)),
 }
 FEW = 4000
-"""Floats of tiles' points with which most bands have few tiles."""
+"""Floats of tile points that give most bands few tiles."""
 
 
 def compile_winograd(folder: Path, machine: Machine) -> FloatKernels:

@@ -117,7 +117,7 @@ BAD_RULES = {
     "rules:\n  - {from: net.0, to: aa}\n": "E0514 2 no layer is called `aa`",
     "rules:\n  - {from: net.0, to: b}\n": "E0514 2 the shapes of net.0 and b differ",
     "rules:\n  - {from: 'net.*', to: b}\n": "E0514 2 the shapes of net.0 and b differ",
-    "rules:\n  - {from: net.2, to: c}\n  - {from: net.4, to: c}\n": "E0514 3 two modules with different values become c",
+    "rules:\n  - {from: net.2, to: c}\n  - {from: net.4, to: c}\n": "E0514 3 two modules with different values are mapped to c",
     "rules:\n  - {from: net.0, to: 'a{1}'}\n": "E0513 2 {1} has no matching star in the pattern",
     "rules:\n  - {from: '*.0', to: 'a{1+1}'}\n": "E0513 2 {1+1} needs a star that matches a number",
     "rules:\n  - {from: 'n*t*.0', to: a}\n": (

@@ -77,7 +77,7 @@ WRAPPERS: dict[str, Callable[[State], object]] = {
     "one dict of an unknown name": lambda s: {"my_weights": s, "epoch": 3},
     "the same twice": lambda s: {"state_dict": s, "model": s},
     "no counters": lambda s: {k: v for k, v in s.items() if "num_batches" not in k},
-    "beside an optimizer": lambda s: {
+    "next to an optimizer": lambda s: {
         "model": s,
         "optimizer": {"exp_avg": add_prefix("model.", s), "state": {0: {"exp_avg": torch.ones(3)}}},
     },

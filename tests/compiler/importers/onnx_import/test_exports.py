@@ -43,7 +43,7 @@ NETWORKS = [
     pytest.param(Vgg16Gap, "vgg16_bn_gap", id="vgg16_bn_gap", marks=slow),
 ]
 REPEATED = {"densenet121", "inception_v3", "resnet18", "squeezenet", "vgg16_bn_gap"}
-"""Networks of operators that others have too: dynamo takes ten seconds and more for each."""
+"""Networks whose operators others have too: dynamo takes more than ten seconds for each."""
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ MISTAKEN = {
     "photo": (b"\x89PNG\r\n", "an image", "tcc run BUNDLE IMAGE"),
     "net.txt": (b"# mine\ntcc: 1\nname: net\n", "a spec", "tcc check"),
 }
-"""First bytes of files of other kinds, by name; what each is and a command that takes it."""
+"""First bytes of other file types by name, the type, and a command that reads it."""
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ class TestFiles:
         onnx.save(model, path)
         (diagnostic,) = refused(path)
         assert (diagnostic.code, diagnostic.message) == ("E0901", "the graph is too large")
-        assert diagnostic.label == "it has 6001 nodes; the limit is 6000"
+        assert diagnostic.label == "it has 6,001 nodes; the limit is 6,000"
 
 
 class TestWeightsInOtherFiles:
@@ -243,18 +243,18 @@ class TestDamagedWeights:
 
 
 class TestInputs:
-    def model(self, write_model, dims=None, elem=TensorProto.FLOAT, extra_inputs=()):
+    def model(self, write_model, dims=None, element_type=TensorProto.FLOAT, extra_inputs=()):
         path = write_model("y = Relu (x)")
         model = onnx.load(path)
         if dims is not None:
-            kind = helper.make_tensor_value_info("x", elem, dims)
+            kind = helper.make_tensor_value_info("x", element_type, dims)
             model.graph.input[0].CopyFrom(kind)
         model.graph.input.extend(extra_inputs)
         onnx.save(model, path)
         return path
 
     @pytest.mark.parametrize(
-        ("dims", "elem", "message", "label"),
+        ("dims", "element_type", "message", "label"),
         [
             ([1, 4, 6, 6], TensorProto.UINT8, "the input must be float32", "`x` is uint8"),
             ([1, 4, 6, 6], TensorProto.FLOAT16, "the input must be float32", "`x` is float16"),
@@ -266,8 +266,8 @@ class TestInputs:
              "`x` is 4x?x?"),
         ],
     )  # fmt: skip
-    def test_unsupported_inputs(self, write_model, refused, dims, elem, message, label):
-        (diagnostic,) = refused(self.model(write_model, dims, elem))
+    def test_unsupported_inputs(self, write_model, refused, dims, element_type, message, label):
+        (diagnostic,) = refused(self.model(write_model, dims, element_type))
         assert (diagnostic.code, diagnostic.message, diagnostic.label) == ("E0905", message, label)
 
     def test_two_inputs(self, write_model, refused):

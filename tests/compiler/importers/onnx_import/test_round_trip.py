@@ -15,7 +15,7 @@ from tcc.testing.op_cases import sample_weights
 
 QUICK = ("ddsnet", "fastnet", "shufflenet_v2")
 MARKS = {**dict.fromkeys(QUICK, ()), "resnet34": pytest.mark.nightly}
-"""resnet34 has resnet18's layers."""
+"""resnet34 has the layers of resnet18."""
 SPECS = [
     pytest.param(path, id=name, marks=MARKS.get(name, pytest.mark.slow))
     for name, path in shipped.list_specs().items()

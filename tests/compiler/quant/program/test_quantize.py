@@ -114,7 +114,7 @@ def test_an_invalid_scale_is_refused_with_its_layer(scale: float) -> None:
     calibration = calibrate_on_input(model, sample_input(model.graph))
     ranges = {**calibration.ranges, "head": replace(calibration.ranges["head"], scale=scale)}
     assert read_refusal(model, Calibration(ranges)) == (
-        f"error[E0801]: the scale of `head` is {scale:g}\n"
+        f"error[E0801]: the scale of `head` is {scale:g}, but it must be finite and at least 8.7e-19\n"
         " --> net.yaml:9:5\n"
         "  |\n"
         "9 |   - conv: {filters: 8}\n"
@@ -197,5 +197,5 @@ def test_the_scale_of_an_input_is_checked() -> None:
     calibration = calibrate_on_input(model, sample_input(model.graph))
     ranges = {**calibration.ranges, "image": replace(calibration.ranges["image"], scale=math.nan)}
     text = read_refusal(model, Calibration(ranges))
-    assert text.startswith("error[E0801]: the scale of `image` is nan\n  --> net\n")
+    assert text.startswith("error[E0801]: the scale of `image` is nan, but it must be finite")
     assert "the network's input" in text

@@ -15,7 +15,7 @@ from test_network import session  # noqa: F401 - a fixture
 PROGRAM = "from tcc.compiler.entry import main; main()"
 RUNS = [command_use for command_use in USES if not command_use.serves]
 LITTLE, MUCH = 150_000 * 1024, 1 << 33
-"""Bytes of address space, of which `ulimit -v 150000` gives the first."""
+"""Address space in bytes. `ulimit -v 150000` gives the first."""
 SIGNALLED = """
 import os, signal, sys
 left = int(sys.argv.pop(1))

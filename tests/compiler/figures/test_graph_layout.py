@@ -102,7 +102,7 @@ def check_apart(wires):
 def check_wire(wire, boxes, page, flows_right):
     for (x, y), (to_x, to_y) in zip(wire.points, wire.points[1:], strict=False):
         assert x == to_x or y == to_y
-        assert to_x >= x if flows_right else to_y >= y, "lines go with the flow"
+        assert to_x >= x if flows_right else to_y >= y, "lines must follow the flow"
         line = (min(x, to_x), y, max(x, to_x), to_y)
         assert contains_rectangle(page, line)
         assert not [box for box in boxes if is_overlapping(box, line)], wire

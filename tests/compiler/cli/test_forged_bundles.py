@@ -122,7 +122,7 @@ def test_invalid_tolerance_is_refused(commands, built, number):
         assert "error[E0621]" in outcome.err
 
 
-WRONG = {
+WRONG_OUTPUTS = {
     "another name": (
         lambda outputs: {"other": outputs["logits"]},
         "its outputs are other, not logits",
@@ -151,7 +151,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("change", "label"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize(("change", "label"), WRONG_OUTPUTS.values(), ids=WRONG_OUTPUTS)
 def test_artifact_with_other_outputs_is_refused(commands, built, monkeypatch, change, label):
     infer = OnnxRuntime.infer
     monkeypatch.setattr(OnnxRuntime, "infer", lambda *w: [change(o) for o in infer(*w)])
@@ -320,7 +320,7 @@ def remove_manifest(fresh):
 @pytest.mark.parametrize(
     ("change", "times"),
     [
-        pytest.param(lambda _: None, 1000, id="no end of it"),
+        pytest.param(lambda _: None, 1000, id="replaced every time"),
         *((change, 1) for change in (change_model_name, change_model_byte, remove_manifest)),
     ],
 )
@@ -353,7 +353,7 @@ def runner(tmp_path_factory):
     return folder / "tiny-host-fp32"
 
 
-DESCRIBED = json.dumps({"outputs": [{"name": "logits", "shape": [3]}]})
+DESCRIPTION = json.dumps({"outputs": [{"name": "logits", "shape": [3]}]})
 PROGRAMS = {
     "no JSON": ("print('hello')", "E0652", "it is not JSON"),
     "nothing": ("", "E0652", "it is not JSON"),
@@ -370,13 +370,13 @@ PROGRAMS = {
     "without end": (
         "while True: print('x' * 65536)", "E0652", "the program writes more than its outputs",
     ),
-    "no raw file": (f"print('{DESCRIBED}')", "E0652", "the program did not write its raw outputs"),
+    "no raw file": (f"print('{DESCRIPTION}')", "E0652", "the program did not write its raw outputs"),
     "a short raw file": (
-        f"print('{DESCRIBED}'); raw(b'1234')", "E0652", "4 bytes instead of ",
+        f"print('{DESCRIPTION}'); raw(b'1234')", "E0652", "4 bytes instead of ",
     ),
-    "a long raw file": (f"print('{DESCRIBED}'); raw(bytes(999))", "E0652", "more bytes instead of"),
+    "a long raw file": (f"print('{DESCRIPTION}'); raw(bytes(999))", "E0652", "more bytes instead of"),
     "another output": (
-        f"print('{DESCRIBED}'.replace('logits', 'x')); raw(bytes(12 * images))", "E0655",
+        f"print('{DESCRIPTION}'.replace('logits', 'x')); raw(bytes(12 * images))", "E0655",
         "its outputs are x, not logits",
     ),
     "status 9": ("sys.stderr.write('no\\n'); sys.exit(9)", "E0652", "failed with status 9"),

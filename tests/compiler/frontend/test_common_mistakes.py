@@ -29,10 +29,10 @@ EVEN = (
 CALL = "arguments are a mapping: write `conv: {filters: 8, kernel: 3}`"
 NONE = "write a finite number"
 STEPS = {
-    "as below a bare word": ("- identity\n      as: x", "E0102", 6, 5, NEXT_LINE_HELP.format("identity", "as")),
-    "as beside a bare word": ("- relu\n    as: x", "E0102", 6, 5, NEXT_LINE_HELP.format("relu", "as")),
-    "from below a bare word": ("- relu6  # clamps\n\n      from: image", "E0102", 6, 5, NEXT_LINE_HELP.format("relu6", "from")),
-    "arguments below a bare word": (
+    "as below a bare op name": ("- identity\n      as: x", "E0102", 6, 5, NEXT_LINE_HELP.format("identity", "as")),
+    "as next to a bare op name": ("- relu\n    as: x", "E0102", 6, 5, NEXT_LINE_HELP.format("relu", "as")),
+    "from below a bare op name": ("- relu6  # clamps\n\n      from: image", "E0102", 6, 5, NEXT_LINE_HELP.format("relu6", "from")),
+    "arguments below a bare op name": (
         "- conv\n      filters: 8\n      kernel: 3", "E0102", 6, 5, "write `- conv:`, and `filters:` below it, indented further"),
     "even kernel at add": ("- add: [[], [conv: {filters: 3, kernel: 2, padding: 1}]]", "E0313", 6, 5, EVEN),
     "even kernel at concat": ("- concat: [[], [max_pool: {kernel: 4, stride: 1, padding: 1}]]", "E0312", 6, 5, EVEN),
@@ -49,7 +49,7 @@ STEPS = {
     "branches inside add": ("- add: {branches: [image, []]}", "E0202", 6, 11, "`add` takes the branches directly: write `add: [[], earlier]`"),
     "add of a name": ("- add: image", "E0204", 6, 10, "write `add: [[], image]`, a list of branches; `[]` is the current value"),
     "bound later": ("- add: [[], late]\n  - relu:\n    as: late", "E0217", 6, 15, "`late` is bound later, at slip.yaml:8:9; a step only sees earlier names"),
-    "size of what is bound later": (
+    "size of a value bound later": (
         "- conv: {filters: channels(late), kernel: 1}\n  - relu:\n    as: late", "E0221", 6, 30,
         "`late` is bound later, at slip.yaml:8:9; a step only sees earlier names"),
     "let later": ("- conv: {filters: n, kernel: 1}\n  - let: {n: 3}", "E0221", 6, 21, "`n` is bound later, at slip.yaml:7:11; a step only sees earlier names"),
@@ -63,7 +63,7 @@ STEPS = {
     "a number for a pool": ("- max_pool: 2", "E0204", 6, 15, "write `max_pool: {kernel: 2}`"),
     "a list for conv": ("- conv: [8, 3]", "E0204", 6, 11, "write `conv: {filters: 8, kernel: 3}`"),
     "per cent": ("- dropout: {rate: 50%}", "E0220", 6, 24, "a percentage is a fraction: write 50 / 100"),
-    "per cent of a word": ("- dropout: 50%", "E0204", 6, 14, "write `dropout: {rate: 50 / 100}`"),
+    "percent of a name": ("- dropout: 50%", "E0204", 6, 14, "write `dropout: {rate: 50 / 100}`"),
     "arguments with commas": ("- conv: 8, 3", "E0204", 6, 11, "write `conv: {filters: 8, kernel: 3}`"),
     "as without its colon": (
         "- relu as: x", "E0201", 6, 5,
@@ -78,10 +78,10 @@ STEPS = {
     "the current value by name": (
         "- relu:\n    as: e\n  - concat: [current, e]", "E0217", 8, 14,
         "the current value has no name: write `[]` instead, as in `add: [[], earlier]`"),
-    "a number of turns": (
+    "a number of iterations": (
         "- each: {of: 3, as: i, body: [relu]}", "E0204", 6, 16,
         "write `of: range(3)` with `as: i`, or `repeat: {times: 3, body: [...]}`"),
-    "a number of turns alone": (
+    "only a number of iterations": (
         "- each: {of: 3}", "E0204", 6, 16,
         "write `of: range(3)` with `as: i`, or `repeat: {times: 3, body: [...]}`"),
     "as behind braces": (
@@ -95,7 +95,7 @@ STEPS = {
         "write `as:` on the next line, below the first letter of `add`"),
     "text behind braces": (
         "- relu: {} x", "E0102", 6, 14, "put the whole text in quotes, or start a new line"),
-    "a computed number of turns": (
+    "a computed number of iterations": (
         "- each: {of: C, as: i, body: [relu]}", "E0213", 6, 16,
         "write `of: range(3)` for 0 to 2, or `repeat: {times: 3}`"),
     "a side that is not used": (
@@ -116,10 +116,10 @@ STEPS = {
     "a border that is infinite": (
         "- pad: {padding: 1, value: -1.0e+39}", "E0214", 6, 30,
         "write a smaller number: the largest float32 is 3.4e38"),
-    "nothing in float32": (
+    "zero in float32": (
         "- batch_norm: {eps: 1.0e-60}", "E0214", 6, 23,
         "write 0 or a larger number: the smallest normal float32 is 1.2e-38"),
-    "next to nothing in float32": (
+    "nearly zero in float32": (
         "- layer_norm: {eps: 1.0e-39}", "E0214", 6, 23,
         "write 0 or a larger number: the smallest normal float32 is 1.2e-38"),
     "tab as indentation": ("- relu:\n  \tas: x", "E0102", 7, 3, "indent with spaces"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 NOBODY = 65534
-AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make files of others")
+AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root to create files of other users")
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def format_code(outcome) -> str:
     return f"{outcome.code} {outcome.err.partition('[')[2][:5]}"
 
 
-SPOIL = {
+OWNER_CHANGES = {
     "file": lambda home: os.chown(home / "a/tcc.toml", NOBODY, NOBODY),
     "folder": lambda home: os.chown(home / "a", NOBODY, NOBODY),
     "above": lambda home: os.chown(home, NOBODY, NOBODY),
@@ -41,10 +41,10 @@ SPOIL = {
 
 
 @AS_ROOT
-@pytest.mark.parametrize("spoil", SPOIL)
-def test_project_file_writable_by_others_is_refused(spoil, tcc, home):
+@pytest.mark.parametrize("change", OWNER_CHANGES)
+def test_project_file_writable_by_others_is_refused(change, tcc, home):
     assert tcc("check").code == 0
-    SPOIL[spoil](home)
+    OWNER_CHANGES[change](home)
     try:
         for args in (("check",), ("build",), ("check", "../tiny.yaml"), ("run", "x", "y.png")):
             outcome = tcc(*args)

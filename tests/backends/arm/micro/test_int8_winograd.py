@@ -26,7 +26,7 @@ from tcc.testing.op_cases import Array, sample_weights
 
 Shape = tuple[int, int, int]
 FEW = 4000
-"""Numbers of tiles' points with which most bands have few tiles."""
+"""Number of tile points that gives most bands few tiles."""
 
 
 def build_chain(shape: Shape, *steps: Op) -> Model:

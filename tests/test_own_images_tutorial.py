@@ -25,12 +25,12 @@ SECTIONS = dict(re.findall(r"^### (.*?)\n(.*?)(?=^### |\Z)", PART, re.DOTALL | r
 TRAIN_AND_BUILD = (
     "A network and a recipe", "Train and evaluate", "Transfer learning", "Calibrate and build",
 )  # fmt: skip
-"""The sections that all later ones need."""
+"""The sections that all later ones require."""
 ZIG_TARGETS = {
     "arm-linux-gnueabihf-gcc": "-target arm-linux-musleabihf -mcpu=cortex_a7",
     "aarch64-linux-gnu-gcc": "-target aarch64-linux-musl -mcpu=cortex_a53",
 }
-"""What zig compiles for where the cross-compiler of this name is not installed."""
+"""The target of zig if the cross-compiler of this name is not installed."""
 CELLS = {"WBC": ((90, 50, 140), 17), "RBC": ((200, 110, 110), 11), "Platelets": ((120, 70, 150), 4)}
 """Color and radius of each class, in pixels."""
 

@@ -30,20 +30,20 @@ def spec_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-BOTH = "`build/skin-host-fp32`, `build/skin-web-fp32`"
+BUNDLE_NAMES = "`build/skin-host-fp32`, `build/skin-web-fp32`"
 CASES = {
     "skin.yaml": (
         "it is a spec, not a bundle",
-        f"build it first: `tcc build skin.yaml`, or name what it wrote: {BOTH}",
+        f"build it first: `tcc build skin.yaml`, or name what it wrote: {BUNDLE_NAMES}",
     ),
     "odd.json": ("it is a spec, not a bundle", "build it first: `tcc build odd.json`"),
-    "build": ("this folder contains 2 bundles", f"name one: {BOTH}"),
-    ".": ("this folder contains 2 bundles", f"name one: {BOTH}"),
+    "build": ("this folder contains 2 bundles", f"name one: {BUNDLE_NAMES}"),
+    ".": ("this folder contains 2 bundles", f"name one: {BUNDLE_NAMES}"),
     "empty": ("the folder is empty", "`tcc init` starts a project"),
     "specs": ("it has specs but no bundle", "build one first: `tcc build specs/a.yaml`"),
     "runs": ("it has weights but no bundle", "`tcc build SPEC --weights runs/w.safetensors`"),
-    "set": ("it has images but no bundle", "before the images"),
-    "x.png": ("it is an image, not a folder", f"name a bundle: {BOTH}"),
+    "set": ("it has images but no bundle", "and the images after it"),
+    "x.png": ("it is an image, not a folder", f"name a bundle: {BUNDLE_NAMES}"),
     "build/skin-host-fp3": ("it does not exist", "did you mean `build/skin-host-fp32`?"),
     "build/skin-host-fp32/model": (
         "it is part of a bundle",
@@ -51,8 +51,8 @@ CASES = {
     ),
     "build/skin-host-fp32/gone": ("it does not exist", "name the folder that `tcc build` wrote"),
     "ddsnet": ("it is the name of a known network, not a bundle", "`tcc build ddsnet`"),
-    "pipe": ("it is not a folder", f"name a bundle: {BOTH}"),
-    "a\0b": ("it does not exist", f"name a bundle: {BOTH}"),
+    "pipe": ("it is not a folder", f"name a bundle: {BUNDLE_NAMES}"),
+    "a\0b": ("it does not exist", f"name a bundle: {BUNDLE_NAMES}"),
 }
 
 

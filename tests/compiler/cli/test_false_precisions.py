@@ -138,7 +138,7 @@ output:
   late: {}
   early: {from: early}
 """
-"""A layer in float between others, and an output that is none of its."""
+"""A float layer between int8 layers, and an output that does not depend on it."""
 
 
 @pytest.fixture

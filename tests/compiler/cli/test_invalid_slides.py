@@ -170,8 +170,8 @@ def test_full_disk_keeps_results_and_the_run_resumes(run, home):
     write(home / "s.tif", PIXELS)
     (home / "small").mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=24k", "tcc-test", "small"]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:  # noqa: PLW1510 - it is looked at
-        pytest.skip("a disk that is full has to be mounted, which nobody but root may do")
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:  # noqa: PLW1510 - the return code is checked
+        pytest.skip("only root can mount a small disk")
     try:
         outcome = run("s.tif", "-o", "small")
         assert outcome.code == 1
