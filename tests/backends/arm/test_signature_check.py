@@ -26,7 +26,7 @@ int main(void)
         size_t size = head[96] | head[97] << 8;
         if (fread(message, 1, size, stdin) != size)
             return 1;
-        putchar(ed25519_holds(head + 32, head, message, size) ? '1' : '0');
+        putchar(ed25519_verify(head + 32, head, message, size) ? '1' : '0');
     }
     return 0;
 }
