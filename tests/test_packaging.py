@@ -243,7 +243,7 @@ def test_an_old_python_is_refused_with_the_needed_version(monkeypatch):
     make = runpy.run_path(str(ROOT / "tools/make_environment.py"))["main"]
     monkeypatch.setattr(sys, "version_info", (3, 9, 2))
     assert make("nowhere") == (
-        "tcc needs Python 3.11 or newer, and this is 3.9: make PYTHON=python3.11"
+        "tcc needs Python 3.11 or newer, but this is 3.9; run make PYTHON=python3.11"
     )
 
 

@@ -171,10 +171,10 @@ def read_messages(source: str) -> list[Message]:
 
 def is_message(text: str) -> bool:
     """Return whether a string is a message or a part of one: no key, template, pattern or type."""
-    plain = MARKUP.sub("", text)
-    words = re.findall(r"[A-Za-z][a-z']*", re.sub(r"\{\w+\}", "", plain))
+    unmarked = MARKUP.sub("", text)
+    words = re.findall(r"[A-Za-z][a-z']*", re.sub(r"\{\w+\}", "", unmarked))
     return (
-        len(words) >= MIN_WORDS <= plain.count(" ") + 1
+        len(words) >= MIN_WORDS <= unmarked.count(" ") + 1
         and text.count("\n") <= MAX_LINES
         and not CODE_TEXT.search(text)
         and not PLACEMENT.fullmatch(text)

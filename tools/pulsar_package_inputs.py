@@ -1,5 +1,6 @@
 """Check the inputs in an AXERA package: calibration images, goldens and preprocessing."""
 
+import hashlib
 import io
 import json
 import sys
@@ -40,9 +41,20 @@ def check_equal(noun: str, actual: object, expected: object) -> None:
         PackageError: They differ.
     """
     if actual != expected:
-        raise PackageError(
-            f"{noun}: the package has {str(actual)[:200]}, expected {str(expected)[:200]}"
-        )
+        actual_text, expected_text = map(_describe, (actual, expected))
+        raise PackageError(f"{noun}: the package has {actual_text}, expected {expected_text}")
+
+
+def _describe(content: object) -> str:
+    """Return a value as text; bytes by their number and hash."""
+    match content:
+        case bytes():
+            return f"{len(content):,} bytes ({hashlib.sha256(content).hexdigest()[:12]})"
+        case [*parts] if parts and all(isinstance(part, bytes) for part in parts):
+            joined = b"".join(part for part in parts if isinstance(part, bytes))
+            return f"{len(parts):,} items, {_describe(joined)}"
+        case _:
+            return str(content)[:200]
 
 
 def check_pictures(

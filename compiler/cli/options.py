@@ -50,9 +50,9 @@ def split_words(option: str, text: str | None) -> tuple[str, ...]:
     if not all(parts) or len(set(parts)) < len(parts):
         raise fail(
             "E0601",
-            f"`{option}` has an empty or repeated word",
+            f"`{option}` has an empty or repeated value",
             make_command_span(f"{option} {text}"),
-            help="separate different words by single commas",
+            help="separate different values by single commas",
         )
     return parts
 

@@ -1,6 +1,7 @@
 """A model as ONNX: names are paths of the spec, and the bytes are reproducible."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from tcc.compiler.ir.op import Const
 from tcc.compiler.ir.rewrite import extract_inference_graph
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.lower.onnx_inspection import WIDE_SUFFIX
+from tcc.compiler.ops import AvgPool, MaxPool, Pad
 from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.version import __version__
 
@@ -75,10 +77,13 @@ def _lower_graph(
         o.name: create_value_info(o.name, graph.types[o.value], batch) for o in graph.outputs
     }
     literals: list[onnx.TensorProto] = []
+    pooled_values = {value for n in graph.nodes if isinstance(n.op, POOLS) for value in n.inputs}
     nodes = [
         onnx_node
         for node in graph.nodes
-        for onnx_node in _lower_node(graph, node, names, opset, literals)
+        for onnx_node in _lower_node(
+            graph, _mark_pooled_border(node, pooled_values), names, opset, literals
+        )
     ]
     # A value may be several outputs, or an input may be one: each name then needs an operator.
     nodes += [
@@ -162,6 +167,22 @@ def compute_value_names(graph: Graph) -> Mapping[str, str]:
             node.name, f"{node.name}:value" if node.name in reserved_names else node.name
         )
     return names
+
+
+POOLS = (AvgPool, MaxPool)
+"""Poolings that ONNX Runtime merges with a border of zeros."""
+
+
+def _mark_pooled_border(node: Node, pooled_values: Container[str]) -> Node:
+    """Write the zeros of a border before a pooling as -0.0, an equal number.
+
+    ONNX Runtime makes a border of +0.0 the padding of the pooling (PadFusion, which compares
+    bytes). But a maximum ignores padding, a mean may not count it, and padding as wide as the
+    window does not load.
+    """
+    if node.name in pooled_values and isinstance(node.op, Pad) and node.op.value == 0:
+        return replace(node, op=replace(node.op, value=-0.0))
+    return node
 
 
 def _lower_node(

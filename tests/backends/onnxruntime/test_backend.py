@@ -22,10 +22,10 @@ from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ir.target import Artifact
 from tcc.compiler.lower.torch import create_module
-from tcc.compiler.ops import Relu
+from tcc.compiler.ops import AvgPool, MaxPool, Op, Pad, Relu
 from tcc.compiler.passes import INFERENCE, run
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.nets import build_dense, build_gated
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
 from tcc.testing.op_cases import CASES, Case, build_one_input_model, sample_inputs, sample_weights
 
 BACKEND: Builder = OnnxRuntime()
@@ -240,3 +240,17 @@ def test_the_file_of_another_network_is_a_user_error(tmp_path: Path) -> None:
             "E0651",
             "ONNX Runtime cannot run the model",
         )
+
+
+@pytest.mark.parametrize("pool", [MaxPool((2, 2)), AvgPool((2, 2))], ids=["max", "mean"])
+def test_border_of_zeros_before_a_pooling_keeps_its_zeros(tmp_path: Path, pool: Op) -> None:
+    """ONNX Runtime makes a border of +0.0 padding of the pooling, which is another function."""
+    steps = NetBuilder(2, 5, 5)
+    steps("border", Pad((0, 1, 2, 0)))
+    steps("pool", pool)
+    graph = steps.build()
+    model = Model(graph, sample_weights(graph))
+    folder = write_artifact(tmp_path, BACKEND.emit(TARGET, model))
+    x = -1 - np.random.default_rng(0).random((1, 2, 5, 5), np.float32)  # a zero is the maximum
+    (outputs,) = BACKEND.infer(TARGET, folder, graph.inputs[0], list(x))
+    assert_agree({name: y[None] for name, y in outputs.items()}, run_torch(model, x))

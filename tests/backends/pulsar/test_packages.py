@@ -61,7 +61,7 @@ def make_bit_flip(index):
 
 DAMAGES = {
     "a file that is lost": ("labels.json", None, "files"),
-    "another deviation": ("config.prototxt", lambda data: data.replace(b"std: 1", b"std: 1.1"), "makes a golden"),
+    "another deviation": ("config.prototxt", lambda data: data.replace(b"std: 1", b"std: 1.1"), "preprocessing of golden 1 differs"),
     "another scale": ("config.prototxt", lambda data: data.replace(b"slope_divisor: 255", b"slope_divisor: 256"), "levels"),
     "an unknown key": ("config.prototxt", lambda data: data + b"colour: 1\n", "colour"),
     "another golden": ("goldens/1.bin", make_bit_flip(0), "a golden"),
@@ -82,7 +82,7 @@ def test_faults_in_a_package_are_found(pulsar_packages):
     package = next(pulsar_packages.build_packages(spec, dataset)[1])
     assert pulsar_packages.check_package(package, AX620, spec, dataset) < 1e-6
     full_dataset = read_dataset(get_samples_folder())
-    with pytest.raises(AssertionError, match="images to calibrate with"):
+    with pytest.raises(AssertionError, match="calibration images: the package has 3 items"):
         pulsar_packages.check_package(package, AX620, spec, full_dataset)
     for name, (path, spoil, message) in DAMAGES.items():
         files = dict(package.files)

@@ -259,11 +259,11 @@ def test_missing_libraries_are_named(tcc, net, monkeypatch):
         (("--name", "a b"), "error[E0601]: this is not a valid name of a network"),
         (
             ("--labels", "a,,b"),
-            "error[E0601]: `--labels` has an empty or repeated word",
+            "error[E0601]: `--labels` has an empty or repeated value",
         ),
         (
             ("--labels", "a,b,a"),
-            "error[E0601]: `--labels` has an empty or repeated word",
+            "error[E0601]: `--labels` has an empty or repeated value",
         ),
         (("--labels", "a,b"), "error[E0906]: the number of labels must be the number of classes"),
         (("--mean", "a"), "error[E0601]: `--mean` takes numbers, separated by commas"),

@@ -222,7 +222,8 @@ def test_a_model_over_two_gigabytes_is_refused_before_copying() -> None:
     assert str(caught.value) == (
         "error[E0450]: huge is too large for an ONNX file\n"
         "  --> huge\n"
-        "   = its weights take 2.40 GB; the limit is 2.13 GB"
+        "   = its weights take 2.40 GB; the limit is 2.13 GB\n"
+        "   = help: build a smaller network, or use a precision that takes fewer bytes"
     )
 
 

@@ -46,7 +46,7 @@ def test_sweep_lists_every_combination(trials):
     [
         ("[1]", 1, 1, "a mapping of keys"),
         ("seeds: [1]", 1, 1, "must contain `tcc_sweep: 1`"),
-        ("tcc_sweep: 1\nsede: [1]", 2, 1, "`sede` is unknown"),
+        ("tcc_sweep: 1\nsede: [1]", 2, 1, "`sede` is not a known key"),
         ("tcc_sweep: 1\nseeds: 3", 2, 8, "must be a list"),
         ("tcc_sweep: 1\nseeds: [1, -1]", 2, 12, "an integer of at least 0"),
         ("tcc_sweep: 1\nset: {growth: 8}", 2, 15, "must be a list"),
