@@ -47,18 +47,20 @@ RUN = 4096
 
 _SPACE = rb"[ \t\n\r]*+"
 _MAX_DIGITS = 40
+# A possessive quantifier of a group backtracks in Python 3.11.0 to 3.11.4 (cpython issue 106052);
+# an atomic group does not.
 _NUMBER = (
-    rb"-?+(?:0|[1-9][0-9]{0,%d}+)(?:\.[0-9]{1,%d}+)?+(?:[eE][-+]?+[0-9]{1,4}+)?+(?![0-9.eE+\-])"
+    rb"-?+(?:0|[1-9][0-9]{0,%d}+)(?>(?:\.[0-9]{1,%d}+)?)(?>(?:[eE][-+]?+[0-9]{1,4}+)?)(?![0-9.eE+\-])"
     % (_MAX_DIGITS, _MAX_DIGITS)
 )
-_VERTEX = rb"\[%b(?:%b)%b,%b(?:%b)(?:%b,%b(?:%b)){0,2}+%b\]" % (
+_VERTEX = rb"\[%b(?:%b)%b,%b(?:%b)(?>(?:%b,%b(?:%b)){0,2})%b\]" % (
     _SPACE, _NUMBER, _SPACE, _SPACE, _NUMBER, _SPACE, _SPACE, _NUMBER, _SPACE,
 )  # fmt: skip
-_VERTICES = re.compile(rb"%b(?:%b,%b%b){0,%d}+" % (_VERTEX, _SPACE, _SPACE, _VERTEX, RUN - 1))
+_VERTICES = re.compile(rb"%b(?>(?:%b,%b%b){0,%d})" % (_VERTEX, _SPACE, _SPACE, _VERTEX, RUN - 1))
 _PAIR = re.compile(rb"\[%b(%b)%b,%b(%b)" % (_SPACE, _NUMBER, _SPACE, _SPACE, _NUMBER))
 _BLANK = re.compile(_SPACE)
 _TOKEN = re.compile(
-    rb'(?P<mark>[{}\[\],:])|(?P<text>"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+")'
+    rb'(?P<mark>[{}\[\],:])|(?P<text>"(?>(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*)")'
     rb"|(?P<number>%b)|(?P<word>true|false|null)" % _NUMBER
 )
 _LITERALS = {b"true": True, b"false": False, b"null": None}
