@@ -47,8 +47,8 @@ RUN = 4096
 
 _SPACE = rb"[ \t\n\r]*+"
 _MAX_DIGITS = 40
-# A possessive quantifier of a group backtracks in Python 3.11.0 to 3.11.4 (cpython issue 106052);
-# an atomic group does not.
+# In Python 3.11.0 to 3.11.4, a possessive quantifier of a group is wrong if something in the group
+# can backtrack (cpython issue 106052); an atomic group is right.
 _NUMBER = (
     rb"-?+(?:0|[1-9][0-9]{0,%d}+)(?>(?:\.[0-9]{1,%d}+)?)(?>(?:[eE][-+]?+[0-9]{1,4}+)?)(?![0-9.eE+\-])"
     % (_MAX_DIGITS, _MAX_DIGITS)
@@ -60,7 +60,7 @@ _VERTICES = re.compile(rb"%b(?>(?:%b,%b%b){0,%d})" % (_VERTEX, _SPACE, _SPACE, _
 _PAIR = re.compile(rb"\[%b(%b)%b,%b(%b)" % (_SPACE, _NUMBER, _SPACE, _SPACE, _NUMBER))
 _BLANK = re.compile(_SPACE)
 _TOKEN = re.compile(
-    rb'(?P<mark>[{}\[\],:])|(?P<text>"(?>(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*)")'
+    rb'(?P<mark>[{}\[\],:])|(?P<text>"[^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+")'
     rb"|(?P<number>%b)|(?P<word>true|false|null)" % _NUMBER
 )
 _LITERALS = {b"true": True, b"false": False, b"null": None}
@@ -214,7 +214,10 @@ _HANDED_OVER = object()
 
 
 def _decode_text(token: bytes) -> str:
-    text: str = json.loads(token)
+    try:
+        text: str = json.loads(token)
+    except ValueError:  # an escape that JSON does not have
+        raise ValueError("this is not valid JSON") from None
     return text.encode(errors="replace").decode()  # replace unpaired surrogates
 
 
