@@ -191,7 +191,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--saturation": (ONE_NETWORK,),
         "--calibration": (RequiresAny(("--saturation",)), SPECS),
         "--trust": (SOME_BUNDLE,),
-        **_allow("--data", "--split", "--bootstrap", "--bootstrap-seed"),
+        **_allow("--data", "--split", "--class", "--bootstrap", "--bootstrap-seed"),
     },
     "verify": {
         "--weights": (RequiresAny(("--spec",)),),
@@ -290,7 +290,7 @@ MAIN: Mapping[str, tuple[str, ...]] = {
     ),
     "eval": (
         "--data", "--weights", "--set", "--split", "--side", "--fit", "--positive", "--sensitivity",
-        "--saturation", "--trust",
+        "--class", "--saturation", "--trust",
     ),
     "import": (
         "--spec", "--output", "--weights", "--name", "--labels", "--shape", "--color", "--resize",
