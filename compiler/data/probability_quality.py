@@ -4,6 +4,7 @@
 training writes them into its report.
 """
 
+from math import isfinite
 from typing import Annotated
 
 from msgspec import Meta
@@ -69,12 +70,10 @@ class Reliability(Record, frozen=True):
 
     def describe(self) -> str:
         """Return the error, its limit by chance, and what follows, as one sentence."""
-        where = count(self.images, "image")
-        if self.cases is not None:
-            where += f" of {count(self.cases, 'case')}"
+        images = _count_images(self.images, self.cases)
         subject = f"`{self.label}`: " if self.label else ""
         text = (
-            f"{subject}ECE {self.error:.4f} on {where}; on such images, a calibrated network has "
+            f"{subject}ECE {self.error:.4f} on {images}; on such images, a calibrated network has "
             f"{self.expected:.4f} on average, and at most {self.limit:.4f} in "
             f"{100 * self.level:.4g} % of draws: "
         )
@@ -86,6 +85,11 @@ class Reliability(Record, frozen=True):
         return (
             f"{text}no error beyond chance is shown; these images cannot show one below that limit"
         )
+
+
+def _count_images(images: int, cases: int | None) -> str:
+    """Return the number of images and, if they are known, of their cases."""
+    return count(images, "image") + ("" if cases is None else f" of {count(cases, 'case')}")
 
 
 class DecisionCurve(Record, frozen=True):
@@ -113,17 +117,17 @@ class DecisionCurve(Record, frozen=True):
         return "+".join(self.classes)
 
     @property
-    def has_equal_lengths(self) -> bool:
-        """Whether every list has a number for each threshold."""
-        columns = (self.net_benefit, self.low, self.high, self.treat_all)
-        return all(len(column) == len(self.thresholds) for column in columns)
+    def is_consistent(self) -> bool:
+        """Whether every list has a finite number for each threshold, and the counts match."""
+        columns = (self.thresholds, self.net_benefit, self.low, self.high, self.treat_all)
+        are_complete = {len(column) for column in columns} == {len(self.thresholds)}
+        are_finite = all(isfinite(number) for column in columns for number in column)
+        return are_complete and are_finite and self.positives <= self.images
 
     def describe(self) -> str:
         """Return what the curve is about: the classes, and their share of the images."""
-        where = count(self.images, "image")
-        if self.cases is not None:
-            where += f" of {count(self.cases, 'case')}"
+        images = _count_images(self.images, self.cases)
         return (
-            f"net benefit of acting on `{self.name}`, on {where}, "
+            f"net benefit of acting on `{self.name}`, on {images}, "
             f"{self.positives / self.images:.2%} of them positive"
         )

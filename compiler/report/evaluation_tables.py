@@ -274,8 +274,8 @@ def print_comparison(
     images = f"{evaluations[0].scores.images:,} images, 95 % confidence intervals"
     report.print_text(images)
     report.print_table(("", "", "accuracy", "macro F1", "weighted F1", "macro ROC-AUC"), rows)
-    named = [(e.name, m) for e, r in zip(evaluations, reliability, strict=True) for m in r]
-    probability_tables.print_errors(report, named)
+    errors = [(e.name, m) for e, r in zip(evaluations, reliability, strict=True) for m in r]
+    probability_tables.print_errors(report, errors)
     pairs = [
         (a, b, compute_mcnemar(a.evaluated.correct, b.evaluated.correct))
         for a, b in combinations(evaluations, 2)

@@ -68,13 +68,13 @@ def print_curves(report: Report, curves: Sequence[DecisionCurve]) -> None:
     report.print_table(("class", *heads), rows)
 
 
-def print_errors(report: Report, named: Sequence[tuple[str, Reliability]]) -> None:
+def print_errors(report: Report, errors: Sequence[tuple[str, Reliability]]) -> None:
     """Print the calibration error of several networks, each with its name."""
-    if not named:
+    if not errors:
         return
     report.print_text("")
     report.print_text(DEFINITION)
-    for name, measured in named:
+    for name, measured in errors:
         report.print_text(f"{name}: {measured.describe()}")
 
 

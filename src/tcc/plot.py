@@ -103,14 +103,16 @@ def reliability(
         weights: A safetensors file.
         split: The run of `tcc train` that the weights come from, or "none".
     """
-    from tcc.compiler.plots import drawing, probability_plots
+    from tcc.compiler.plots import probability_plots
 
     net, evaluated_network = _evaluate(spec, data, weights, split)
     measured = probability_plots.measure_reliability(evaluated_network, None)
-    title = f"Reliability\n{drawing.trim_label(net.spec.name, 44)}"
-    return _draw_figure(
-        lambda: probability_plots.draw_reliability(measured, title, net.notice), out
-    )
+
+    def build_figure() -> "Figure":
+        title = _build_title("Reliability", net)
+        return probability_plots.draw_reliability(measured, title, net.notice)
+
+    return _draw_figure(build_figure, out)
 
 
 def decision_curve(
@@ -132,12 +134,22 @@ def decision_curve(
         weights: A safetensors file.
         split: The run of `tcc train` that the weights come from, or "none".
     """
-    from tcc.compiler.plots import drawing, probability_plots
+    from tcc.compiler.plots import probability_plots
 
     net, evaluated_network = _evaluate(spec, data, weights, split)
     curves = probability_plots.compute_curves(evaluated_network, None, shown)
-    title = f"Decision curve\n{drawing.trim_label(net.spec.name, 44)}"
-    return _draw_figure(lambda: probability_plots.draw_curves(curves, title, net.notice), out)
+
+    def build_figure() -> "Figure":
+        title = _build_title("Decision curve", net)
+        return probability_plots.draw_curves(curves, title, net.notice)
+
+    return _draw_figure(build_figure, out)
+
+
+def _build_title(subject: str, net: "PlottedNetwork") -> str:
+    from tcc.compiler.plots import drawing
+
+    return f"{subject}\n{drawing.trim_label(net.spec.name, 44)}"
 
 
 def tsne(

@@ -200,11 +200,11 @@ class TestDecisionCurve:
         rng = np.random.default_rng(5)
         shares, positive = rng.random(100), rng.random(100) < 0.5
         cases = [str(k // 10) for k in range(100)]
-        plain = decision_curve.compute_curve(("a",), shares, positive)
+        by_image = decision_curve.compute_curve(("a",), shares, positive)
         by_case = decision_curve.compute_curve(("a",), shares, positive, cases)
         assert by_case.cases == 10
-        assert by_case.net_benefit == plain.net_benefit
-        assert all(a < b for a, b in zip(by_case.low, plain.low, strict=True))
+        assert by_case.net_benefit == by_image.net_benefit
+        assert all(a < b for a, b in zip(by_case.low, by_image.low, strict=True))
         alike = decision_curve.compute_curve(("a",), shares[::10], positive[::10])
         repeated = decision_curve.compute_curve(
             ("a",), np.repeat(shares[::10], 10), np.repeat(positive[::10], 10), cases
