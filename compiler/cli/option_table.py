@@ -290,7 +290,7 @@ MAIN: Mapping[str, tuple[str, ...]] = {
     ),
     "eval": (
         "--data", "--weights", "--set", "--split", "--side", "--fit", "--positive", "--sensitivity",
-        "--class", "--saturation", "--trust",
+        "--saturation", "--trust",
     ),
     "import": (
         "--spec", "--output", "--weights", "--name", "--labels", "--shape", "--color", "--resize",
