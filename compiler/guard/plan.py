@@ -105,9 +105,7 @@ def choose_row_step(graph: Graph, tap: Node | None) -> int:
         UserError: The image has too many pixels for every step (E0742).
     """
     _, height, width = graph.inputs[0].type.shape
-    cycles = CYCLES_PER_MAC * sum(
-        node.op.macs(*graph.get_input_types(node)) for node in graph.nodes
-    )
+    macs = sum(node.op.macs(*graph.get_input_types(node)) for node in graph.nodes)
     budget = SHARE * CYCLES_PER_MAC * macs - (CYCLES_PER_CODE * tap.type.elements if tap else 0)
     steps = [
         step
