@@ -15,6 +15,7 @@ from tcc.compiler.guard.pixel_sums import Pixels, compute_sums
 from tcc.compiler.guard.plan import GuardPlan
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input, Model, Output
+from tcc.compiler.ops.integer.base import get_zero_point
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.progress import Progress, silent
@@ -75,13 +76,15 @@ def create_channel_reader(program: Model, guard_plan: GuardPlan) -> Callable[[Pi
     if guard_plan.tap is None:
         return lambda _: np.zeros(0, np.int64)
     outputs = (Output(_TAP, guard_plan.tap),)
+    zero_point = get_zero_point(program.graph.types[guard_plan.tap])
     run = float_program.create_runner(
         replace(program, graph=replace(program.graph, outputs=outputs))
     )
 
     def sum_channels(pixels: Pixels) -> Int64:
-        codes = run(_make_tensor(network_input, pixels))[_TAP]
-        return forms.compute_channel_sums(codes, guard_plan.stride)
+        codes = run(_make_tensor(network_input, pixels))[_TAP].astype(np.int16)
+        # In ONNX every code is a uint8, and a signed one has the zero point 128.
+        return forms.compute_channel_sums(codes - zero_point, guard_plan.stride)
 
     return sum_channels
 
