@@ -66,21 +66,24 @@ each of the C counted channels, K `directions` (K times C, int16), and K + 1 `we
 **5. State of a stream** (`stream.py`): three evidences R, 19 trends T, and the sums of the running
 case. All are 0 at the start. A case is a patient or a slide; without cases each image is one.
 
-The drift direction of a case: of the deviations 6..18, the four with the largest |T|; of equal
-ones the lower index. A sign is -1 if T < 0, else 1. It stays the same during the case. For each
-image:
+The guard knows some changes of images. Change d has a direction (19 int16, a vector of length
+32,767) and thresholds. The suspected change of a case is the d with the largest
+sum_k direction_dk T_k; of equal ones the lowest d. It stays the same during the case. For each
+image, with the suspected change d:
 
-    drift score = (sum of the four sign_k clip(deviation_k, 2^20)) >> 1
-    e_i = steps_i[number of thresholds of score i that are below the score]                  in Q8
+    drift score = clip((sum_k direction_dk clip(deviation_k, 2^16)) >> 15, 32767)    in 1/16 sigma
+    e = steps[number of thresholds that are below the score]                                in Q8
 
-for i = picture, drift, layer. At the end of a case of m images (nothing happens if m is 0):
+The thresholds of picture and layer are their own, those of drift are the ones of change d; each of
+the three has its own steps. At the end of a case of m images (nothing happens if m is 0):
 
-    R_i = min(((R_i + 256) (sum of e_i // m)) >> 8, 2^40)
+    R_i = min(((R_i + 256) (sum of e_i // m)) >> 8, 2^40)         i = picture, drift, layer
     T_k = T_k + ((16 (sum of clip(deviation_k, 64) // m) - T_k) >> 3)
 
 **6. Alarm**: sum of R_i >= 256 * 100,000 * (number of scores). It says "the network sees something
 else" if R_layer >= 256 * 100,000, otherwise "the pictures differ". The feature named is that with
-the largest |T|; of equal ones the lower index. A guard without a layer has two scores.
+the largest |T|; of equal ones the lower index. If R_drift >= 256 * 100,000, the suspected change of
+the trends T is named as well. A guard without a layer has two scores.
 
 **The promise.** If cases come independently from the distribution of the guard images' cases, then
 with 99 % confidence over those, the expectation of each e is at most 1 (256). So R is a

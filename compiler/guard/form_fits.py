@@ -1,9 +1,11 @@
 """Fit the quadratic forms of a guard to images, and round them to integers."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.guard.forms import FRACTION, SIGMA
+from tcc.compiler.guard.forms import FRACTION, SIGMA, TREND_LIMIT, compute_deviations
 from tcc.compiler.guard.guard_document import MAX_DIRECTIONS, LayerForm, PictureForm
 from tcc.compiler.guard.picture_features import FEATURES
 from tcc.compiler.guard.plan import GuardPlan
@@ -18,6 +20,8 @@ MIN_SIGMA_SHARE = 0.1
 """Smallest sigma of a channel's sum, as a share of their mean sigma."""
 MIN_REST = 0.01
 """Smallest variance of what the directions leave, relative to that of a channel."""
+MIN_MOVEMENT = 0.25
+"""Smallest length of a movement by a known change, in sigma."""
 _INT16 = (1 << 15) - 1
 _UINT16 = (1 << 16) - 1
 
@@ -43,6 +47,35 @@ def fit_picture_form(features: Int64) -> PictureForm:
         rows=tuple(integers[np.tril_indices(len(FEATURES))].tolist()),
         shifts=tuple(shifts.tolist()),
     )
+
+
+def fit_directions(
+    form: PictureForm, features: Int64, changed: Mapping[str, Int64]
+) -> Mapping[str, tuple[int, ...]]:
+    """Return how each known change moves the deviations: a vector of length 32,767.
+
+    Changes that move them little, such as those of colour in grey images, are left out.
+
+    Args:
+        form: The form of the picture.
+        features: int64 (images, 19) of unchanged images.
+        changed: The features of the first of them after each change.
+    """
+    before = _limit_deviations(form, features)
+    directions = {}
+    for name, changed_features in changed.items():
+        after = _limit_deviations(form, changed_features)
+        movement = (after - before[: len(after)]).mean(axis=0)
+        length = float(np.linalg.norm(movement))
+        if length >= MIN_MOVEMENT * SIGMA:
+            integers = np.rint(_INT16 * movement / length).astype(np.int64)
+            directions[name] = tuple(integers.tolist())
+    return directions
+
+
+def _limit_deviations(form: PictureForm, features: Int64) -> Int64:
+    deviations = compute_deviations(form, features)
+    return np.asarray(np.clip(deviations, -TREND_LIMIT, TREND_LIMIT))
 
 
 def fit_layer_form(guard_plan: GuardPlan, channel_sums: Int64) -> LayerForm:

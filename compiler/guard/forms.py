@@ -16,6 +16,8 @@ SIGMA = 16
 """A deviation of one standard deviation."""
 FRACTION = 4
 """Bits of the fraction of a deviation."""
+TREND_LIMIT = 4 * SIGMA
+"""Largest deviation that counts for a trend."""
 CHANNEL_LIMIT = 2047
 SCORE_FLOOR = 16
 
@@ -26,7 +28,8 @@ def compute_deviations(form: PictureForm, features: Int64) -> Int64:
     rows[np.tril_indices(len(FEATURES))] = form.rows
     distances = np.clip(features - np.array(form.center), -FEATURE_LIMIT, FEATURE_LIMIT)
     shifted = (distances @ rows.T) >> (np.array(form.shifts) - FRACTION)
-    return np.clip(shifted, -DEVIATION_LIMIT, DEVIATION_LIMIT)
+    deviations: Int64 = np.clip(shifted, -DEVIATION_LIMIT, DEVIATION_LIMIT)
+    return deviations
 
 
 def compute_picture_scores(deviations: Int64) -> Int64:
@@ -42,7 +45,8 @@ def compute_channel_sums(codes: NDArray[Any], stride: int) -> Int64:
         stride: Distance of the channels that count.
     """
     counted = codes[::stride]
-    return counted.reshape(len(counted), -1).sum(axis=1, dtype=np.int64)
+    sums: Int64 = counted.reshape(len(counted), -1).sum(axis=1, dtype=np.int64)
+    return sums
 
 
 def compute_layer_scores(form: LayerForm, channel_sums: Int64) -> Int64:

@@ -9,13 +9,13 @@ from msgspec import Meta
 from tcc.compiler.guard.picture_features import FEATURES
 from tcc.compiler.guard.pixel_sums import MAX_SAMPLED_PIXELS, ROW_STEPS, count_sampled_pixels
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, Sha256
+from tcc.compiler.support.json_records import DocumentKind, Record, Sha256
 from tcc.compiler.support.value_views import ValueView, count
 
 VERSION = 1
 MAX_BYTES = 1 << 20
-"""Largest file that is read; a guard of 128 channels takes about 30 KB."""
-MAX_CHANNELS = 128
+"""Largest file that is read; a guard takes about 30 KB."""
+MAX_CHANNELS = 112
 """Most channels of a layer that a guard sums."""
 MAX_DIRECTIONS = 8
 RATE = 100_000
@@ -74,15 +74,30 @@ class LayerForm(Record, frozen=True):
 
 
 class ScoreTable(Record, frozen=True):
-    """E-values of a score by its thresholds, which increase: step 5 of the definition.
+    """E-values of the score of a picture or layer: step 5 of the definition.
 
-    There is one more step than thresholds. `unusual` is the score above which an image counts as
-    unlike the calibration images; None for scores that depend on earlier images.
+    The thresholds increase, and there is one more step than thresholds. `unusual` is the score
+    above which an image counts as unlike the calibration images.
     """
 
     thresholds: Annotated[tuple[_Int32, ...], Meta(min_length=1, max_length=8)]
     steps: Annotated[tuple[_Step, ...], Meta(min_length=2, max_length=9)]
-    unusual: OmitDefault[_Int32 | None] = None
+    unusual: _Int32
+
+
+class KnownChange(Record, frozen=True):
+    """A known change of images: its direction in the deviations, and thresholds of its score."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    direction: Annotated[tuple[_Int16, ...], _Features]
+    thresholds: Annotated[tuple[_Int16, ...], Meta(min_length=1, max_length=8)]
+
+
+class DriftTable(Record, frozen=True):
+    """E-values of the drift score: step 5 of the definition. All changes have the same steps."""
+
+    changes: Annotated[tuple[KnownChange, ...], Meta(min_length=1, max_length=64)]
+    steps: Annotated[tuple[_Step, ...], Meta(min_length=2, max_length=9)]
 
 
 class ImageOrigin(Record, frozen=True):
@@ -101,7 +116,9 @@ class Guard(ValueView, Record, frozen=True):
         row_step: Every `row_step`-th row of the image is summed.
         picture: The form of the picture.
         layer: The form of a layer; None if no layer suits.
-        tables: Tables of the scores picture, drift and, with a layer, layer, in this order.
+        picture_table: E-values of the picture's score.
+        drift: E-values of the drift score.
+        layer_table: E-values of the layer's score; None without a layer.
         forms: Images that the forms were fitted to.
         calibrated: Images that the tables were made from, and that nothing else was fitted to.
         seal: SHA-256 of the rest.
@@ -114,10 +131,17 @@ class Guard(ValueView, Record, frozen=True):
     row_step: int
     picture: PictureForm
     layer: LayerForm | None
-    tables: Annotated[tuple[ScoreTable, ...], Meta(min_length=2, max_length=3)]
+    picture_table: ScoreTable
+    drift: DriftTable
+    layer_table: ScoreTable | None
     forms: ImageOrigin
     calibrated: ImageOrigin
     seal: str = ""
+
+    @property
+    def scores(self) -> int:
+        """The number of scores: 3, or 2 without a layer."""
+        return 3 if self.layer else 2
 
     def _summarize(self) -> Iterator[str]:
         layer = f"and the channels of `{self.layer.tap}`" if self.layer else "alone"
@@ -171,12 +195,14 @@ def _find_problems(guard: Guard) -> Iterator[str]:
         yield f"`shape` has {channels} channels"
     elif count_sampled_pixels(height, width, guard.row_step)[0] > MAX_SAMPLED_PIXELS:
         yield f"`row_step` is too small for an image of {width}x{height} pixels"
-    if len(guard.tables) != (3 if guard.layer else 2):
-        yield f"`tables` has {len(guard.tables)} entries"
-    if guard.layer:
+    yield from _find_table_problems(guard.picture_table.thresholds, guard.picture_table.steps)
+    for change in guard.drift.changes:
+        yield from _find_table_problems(change.thresholds, guard.drift.steps)
+    if guard.layer is not None and guard.layer_table is not None:
         yield from _find_layer_problems(guard.layer)
-    for table in guard.tables:
-        yield from _find_table_problems(table)
+        yield from _find_table_problems(guard.layer_table.thresholds, guard.layer_table.steps)
+    elif guard.layer is not None or guard.layer_table is not None:
+        yield "`layer` and `layer_table` must both be null or both not"
 
 
 def _find_layer_problems(layer: LayerForm) -> Iterator[str]:
@@ -193,8 +219,7 @@ def _find_layer_problems(layer: LayerForm) -> Iterator[str]:
         yield "`layer/weight_shifts` has another size than `layer/weights`"
 
 
-def _find_table_problems(table: ScoreTable) -> Iterator[str]:
-    thresholds, steps = table.thresholds, table.steps
+def _find_table_problems(thresholds: tuple[int, ...], steps: tuple[int, ...]) -> Iterator[str]:
     if len(steps) != len(thresholds) + 1:
         yield "`steps` must have one entry more than `thresholds`"
     for name, numbers in (("thresholds", thresholds), ("steps", steps)):

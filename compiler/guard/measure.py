@@ -1,6 +1,6 @@
 """Measure images: what a guard reads of them, from pixels and the int8 program."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.guard import forms
+from tcc.compiler.guard import forms, known_changes
 from tcc.compiler.guard.fit import Measurements
 from tcc.compiler.guard.picture_features import compute_features
 from tcc.compiler.guard.pixel_sums import Pixels, compute_sums
@@ -21,6 +21,8 @@ from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.progress import Progress, silent
 
 Int64 = NDArray[np.int64]
+MAX_CHANGED = 64
+"""Most images that known changes are applied to."""
 _TAP = "guard tap"
 
 
@@ -65,6 +67,33 @@ def measure_dataset(
     return Measurements(
         dataset.digest, features, np.stack(channel_sums) if channel_sums else None, cases
     )
+
+
+def measure_changes(
+    program: Model, guard_plan: GuardPlan, dataset: DataSet, progress: Progress = silent
+) -> Mapping[str, Int64]:
+    """Return the features of the first images of a dataset after each known change.
+
+    Args:
+        program: The int8 program.
+        guard_plan: What the guard reads.
+        dataset: Images for its input.
+        progress: Receives the number of measured images.
+    """
+    (network_input,) = program.graph.inputs
+    _, height, width = guard_plan.shape
+    count = min(len(dataset), MAX_CHANGED)
+    sums: dict[str, list[Int64]] = {name: [] for name in known_changes.CHANGES}
+    for index in range(count):
+        pixels = dataset.read_pixels(index, network_input).astype(np.uint8, copy=False)
+        for name, image_sums in sums.items():
+            changed = known_changes.apply_change(name, pixels)
+            image_sums.append(compute_sums(changed, guard_plan.row_step))
+        progress("guard changes", index + 1, count)
+    return {
+        name: compute_features(np.stack(image_sums), height, width, guard_plan.row_step)
+        for name, image_sums in sums.items()
+    }
 
 
 def create_channel_reader(program: Model, guard_plan: GuardPlan) -> Callable[[Pixels], Int64]:

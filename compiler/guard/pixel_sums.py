@@ -71,14 +71,16 @@ def _compute_texture_sums(luminance: NDArray[np.int32], step: int) -> Int64:
 
 
 def _compare_across(rows: NDArray[np.int32], gap: int) -> NDArray[np.int32]:
-    return np.abs(rows[:, gap:] - rows[:, :-gap])
+    differences: NDArray[np.int32] = np.abs(rows[:, gap:] - rows[:, :-gap])
+    return differences
 
 
 def _compare_down(luminance: NDArray[np.int32], gap: int, step: int) -> NDArray[np.int32]:
     """Return the differences between each sampled row and the row `gap` above it."""
     rows = np.arange(0, luminance.shape[0], step)
     rows = rows[rows >= gap]
-    return np.abs(luminance[rows] - luminance[rows - gap])
+    differences: NDArray[np.int32] = np.abs(luminance[rows] - luminance[rows - gap])
+    return differences
 
 
 def _sum_laplacian(luminance: NDArray[np.int32], step: int) -> int:

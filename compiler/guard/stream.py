@@ -7,18 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.guard import forms
-from tcc.compiler.guard.guard_document import RATE, Guard, ScoreTable
-from tcc.compiler.guard.picture_features import FEATURES, TONE, compute_features
+from tcc.compiler.guard.guard_document import RATE, Guard, KnownChange
+from tcc.compiler.guard.picture_features import FEATURES, compute_features
 from tcc.compiler.guard.pixel_sums import Pixels, compute_sums
 
 Int64 = NDArray[np.int64]
 Integers = tuple[int, ...]
 PICTURE, DRIFT, LAYER = range(3)
 """Positions of the scores in tables and evidences."""
-DIRECTION_SIZE = 4
-"""Number of deviations that a drift score adds up."""
-DRIFT_LIMIT = 1 << 20
-TREND_LIMIT = 4 * forms.SIGMA
+DRIFT_LIMIT = 1 << 16
+DRIFT_SCORE_LIMIT = 32767
+DIRECTION_BITS = 15
 TREND_SHIFT = 3
 EVIDENCE_LIMIT = 1 << 40
 ALARM_LEVEL = RATE << 8
@@ -108,18 +107,24 @@ def read_measurements(
 
 def add_image(guard: Guard, state: StreamState, reading: Reading) -> StreamState:
     """Return the state after one more image of the running case."""
-    scores = (reading.picture, compute_drift_score(state, reading.deviations), reading.layer)
-    steps = tuple(
-        total + _find_step(table, score)
-        for total, table, score in zip(state.steps, guard.tables, scores, strict=False)
-        if score is not None
+    change = guard.drift.changes[find_change(guard, state)]
+    drift = compute_drift_score(change, reading.deviations)
+    steps = (
+        _find_step(guard.picture_table.thresholds, guard.picture_table.steps, reading.picture),
+        _find_step(change.thresholds, guard.drift.steps, drift),
+        0
+        if guard.layer_table is None or reading.layer is None
+        else _find_step(guard.layer_table.thresholds, guard.layer_table.steps, reading.layer),
     )
     deviations = tuple(
-        total + _limit(deviation, TREND_LIMIT)
+        total + _limit(deviation, forms.TREND_LIMIT)
         for total, deviation in zip(state.deviations, reading.deviations, strict=True)
     )
     return replace(
-        state, images=state.images + 1, steps=(*steps, 0)[: len(state.steps)], deviations=deviations
+        state,
+        images=state.images + 1,
+        steps=tuple(total + step for total, step in zip(state.steps, steps, strict=True)),
+        deviations=deviations,
     )
 
 
@@ -140,7 +145,7 @@ def end_case(state: StreamState) -> StreamState:
 
 def get_alarm(guard: Guard, state: StreamState) -> Alarm:
     """Return the alarm of a stream."""
-    if sum(state.evidences) < ALARM_LEVEL * len(guard.tables):
+    if sum(state.evidences) < ALARM_LEVEL * guard.scores:
         return Alarm.NONE
     return Alarm.NETWORK if state.evidences[LAYER] >= ALARM_LEVEL else Alarm.PICTURES
 
@@ -150,28 +155,48 @@ def find_feature(state: StreamState) -> int:
     return _find_largest(state.trends)
 
 
-def choose_direction(trends: Integers) -> tuple[tuple[int, int], ...]:
-    """Return the indices and signs of the deviations that a drift score adds up."""
-    indices = sorted(range(TONE, len(trends)), key=lambda index: (-abs(trends[index]), index))
-    return tuple((index, -1 if trends[index] < 0 else 1) for index in indices[:DIRECTION_SIZE])
+def find_change(guard: Guard, state: StreamState) -> int:
+    """Return the index of the suspected change: the known change that the trends are most like."""
+    likeness = [
+        sum(weight * trend for weight, trend in zip(change.direction, state.trends, strict=True))
+        for change in guard.drift.changes
+    ]
+    return max(range(len(likeness)), key=lambda index: (likeness[index], -index))
 
 
-def compute_drift_score(state: StreamState, deviations: Integers) -> int:
-    """Return the drift score of an image, in 1/16 sigma."""
-    direction = choose_direction(state.trends)
-    return sum(sign * _limit(deviations[index], DRIFT_LIMIT) for index, sign in direction) >> 1
+def describe_alarm(guard: Guard, state: StreamState) -> str:
+    """Return the alarm of a stream in words; empty without an alarm."""
+    alarm = get_alarm(guard, state)
+    if alarm is Alarm.NONE:
+        return ""
+    feature = f"most of all in {FEATURES[find_feature(state)]}"
+    if state.evidences[DRIFT] >= ALARM_LEVEL:
+        feature += f", as if {guard.drift.changes[find_change(guard, state)].name}"
+    if alarm is Alarm.NETWORK:
+        return (
+            "the network sees something else: its accuracy here is not known; the pictures differ"
+            f" {feature}"
+        )
+    return f"the pictures differ from those of calibration, {feature}"
 
 
-def _find_step(table: ScoreTable, score: int) -> int:
-    return table.steps[sum(score > threshold for threshold in table.thresholds)]
+def compute_drift_score(change: KnownChange, deviations: Integers) -> int:
+    """Return the drift score of an image for a suspected change, in 1/16 sigma."""
+    total = sum(
+        weight * _limit(deviation, DRIFT_LIMIT)
+        for weight, deviation in zip(change.direction, deviations, strict=True)
+    )
+    return _limit(total >> DIRECTION_BITS, DRIFT_SCORE_LIMIT)
+
+
+def _find_step(thresholds: Integers, steps: Integers, score: int) -> int:
+    return steps[sum(score > threshold for threshold in thresholds)]
 
 
 def _is_unusual(guard: Guard, picture: int, layer: int | None) -> bool:
-    limits = (guard.tables[PICTURE].unusual, guard.tables[-1].unusual)
-    return any(
-        score is not None and limit is not None and score > limit
-        for score, limit in zip((picture, layer), limits, strict=True)
-    )
+    if picture > guard.picture_table.unusual:
+        return True
+    return guard.layer_table is not None and layer is not None and layer > guard.layer_table.unusual
 
 
 def _find_largest(values: Integers) -> int:
