@@ -17,7 +17,7 @@ from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
 from tcc.compiler.guard import forms, guard_document, stream
 from tcc.compiler.guard.guard_document import Guard
-from tcc.compiler.guard.stream import Alarm, Reading, StreamState
+from tcc.compiler.guard.stream import Reading, StreamState
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input
@@ -144,7 +144,8 @@ def list_numbers(guard: Guard, measurements: Iterable[Measurement]) -> Iterator[
     state = StreamState()
     for measurement in measurements:
         reading = measurement.reading
-        drift = stream.compute_drift_score(state, reading.deviations)
+        change = guard.drift.changes[stream.find_change(guard, state)]
+        drift = stream.compute_drift_score(change, reading.deviations)
         state = stream.end_case(stream.add_image(guard, state, reading))
         numbers = (
             *(reading.picture, drift, reading.layer or 0, int(reading.is_unusual)),
@@ -211,15 +212,3 @@ def _read_golden_pixels(bundle: Bundle, case: Golden) -> Pixels:
 def _read_numbers(bundle: Bundle, case: Golden) -> Int64:
     content = regular_files.read_file(bundle.folder / get_golden_path(case.name))
     return np.frombuffer(content[: len(content) // 8 * 8], "<i8").astype(np.int64)
-
-
-def describe_alarm(alarm: Alarm, state: StreamState) -> str:
-    """Return the sentence for an alarm of a stream; empty if there is none."""
-    match alarm:
-        case Alarm.NONE:
-            return ""
-        case Alarm.PICTURES:
-            name = stream.FEATURES[stream.find_feature(state)]
-            return f"the pictures differ from those of calibration: {name}"
-        case Alarm.NETWORK:
-            return "the network sees something else: its accuracy here is not known"

@@ -84,7 +84,8 @@ def fit_guard(
         )
         for images in (form_images, guard_images)
     )
-    guard = fit.fit_guard(guard_plan, form_set, guard_set)
+    changed = measure.measure_changes(program, guard_plan, form_images, progress)
+    guard = fit.fit_guard(guard_plan, replace(form_set, changed=changed), guard_set)
     if guard.layer is None:
         return guard
     is_signed = program.graph.types[guard.layer.tap].dtype is DType.I8

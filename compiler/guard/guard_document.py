@@ -9,7 +9,7 @@ from msgspec import Meta
 from tcc.compiler.guard.picture_features import FEATURES
 from tcc.compiler.guard.pixel_sums import MAX_SAMPLED_PIXELS, ROW_STEPS, count_sampled_pixels
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.json_records import DocumentKind, Record, Sha256
+from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, Sha256
 from tcc.compiler.support.value_views import ValueView, count
 
 VERSION = 1
