@@ -5,7 +5,7 @@ codes. A target with code of its own for guards also computes the scores; the ot
 this code.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,12 @@ from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
+from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.guard import forms, guard_document, stream
+from tcc.compiler.guard.fit import Measurements
 from tcc.compiler.guard.guard_document import Guard
+from tcc.compiler.guard.picture_features import compute_features
+from tcc.compiler.guard.pixel_sums import compute_sums
 from tcc.compiler.guard.stream import Reading, StreamState
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.device import Device
@@ -127,6 +131,48 @@ def _convert_sign(codes: NDArray[np.uint8 | np.int8], *, signed: bool) -> NDArra
 def _build_unreadable_error(bundle: Bundle, tap: str) -> Exception:
     message = f"layer `{tap[:80]}`, which the guard reads, cannot be read in this artifact"
     return fail("E0744", message, make_file_span(str(bundle.folder)), help="build the bundle again")
+
+
+def collect_measurements(
+    bundle: Bundle, device: Device, guard: Guard, dataset: DataSet
+) -> Measurements:
+    """Return what a guard reads of a dataset's images, with the artifact's codes.
+
+    Raises:
+        UserError: An image is damaged or does not fit the network, or as for `measure_images`.
+    """
+    network_input = bundle.input
+    pixels = [
+        dataset.read_pixels(index, network_input).astype(np.uint8, copy=False)
+        for index in range(len(dataset))
+    ]
+    _, height, width = guard.shape
+    sums = np.stack([compute_sums(image, guard.row_step) for image in pixels])
+    features = compute_features(sums, height, width, guard.row_step)
+    channel_sums = None
+    if guard.layer is not None:
+        channel_sums = np.stack(list(_sum_channels(bundle, device, guard, pixels)))
+    return Measurements(dataset.digest, features, channel_sums)
+
+
+def encode_files(
+    guard: Guard, cases: Sequence[str], measurements: Iterable[Measurement]
+) -> Mapping[str, bytes]:
+    """Return the files of a guard in a bundle by path: the guard, and its numbers for goldens."""
+    rows = list_numbers(guard, measurements)
+    return {
+        NAME: guard_document.encode(guard),
+        **{
+            get_golden_path(case): row.astype("<i8").tobytes()
+            for case, row in zip(cases, rows, strict=True)
+        },
+    }
+
+
+def measure_goldens(bundle: Bundle, device: Device, guard: Guard) -> list[Measurement]:
+    """Return what a guard reads of the goldens of a bundle."""
+    pixels = [_read_golden_pixels(bundle, case) for case in bundle.manifest.goldens.cases]
+    return list(measure_pixels(bundle, device, guard, pixels))
 
 
 def get_golden_path(case: str) -> str:

@@ -166,6 +166,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--top": (ForbidsAll(("--json",), "`--json` prints every class"),),
         **_allow("--isa", "--trust"),
     },
+    "field": _allow("--isa", "--trust"),
     "serve": {
         "--host": (_SERVED,),
         "--port": (_SERVED,),

@@ -117,11 +117,5 @@ def encode_files(program: Model, guard: Guard) -> Mapping[str, bytes]:
         sums = sum_channels(image)
         reading = stream.read_image(guard, image, None if guard.layer is None else sums)
         measurements.append(Measurement(reading, sums if guard.layer else np.zeros(0, np.int64)))
-    rows = guard_readings.list_numbers(guard, measurements)
-    return {
-        guard_readings.NAME: guard_document.encode(guard),
-        **{
-            guard_readings.get_golden_path(str(number)): row.astype("<i8").tobytes()
-            for number, row in enumerate(rows, 1)
-        },
-    }
+    cases = [str(number) for number in range(1, len(measurements) + 1)]
+    return guard_readings.encode_files(guard, cases, measurements)

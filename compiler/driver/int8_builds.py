@@ -119,9 +119,7 @@ class Int8Build:
         self.report.warn_grouped(images.warnings)
         used = {"calibration": self.images.digests}
         if self.split:
-            used["training"] = [
-                line.digest for line in self.split.lines if line.split == "train"
-            ]
+            used["training"] = [line.digest for line in self.split.lines if line.split == "train"]
         guard_build.check_images(images, used)
         return images
 
