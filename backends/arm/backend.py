@@ -255,7 +255,7 @@ class Arm:
         """
         from tcc.backends.arm.execute import runner
 
-        return runner.run_guard(self._get_runnable_machine(target), folder, network_input, pixels)
+        return runner.run_guard(self._get_runnable_machine(target), folder, pixels)
 
     def with_isa(self, target: Target, name: str) -> "Arm":
         """Return a backend whose programs use this instruction set.

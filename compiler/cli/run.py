@@ -75,7 +75,11 @@ def run(
                 _report_reading(report, reading)
                 documents[-1]["guard"] = _describe_reading(reading)
             stages("images", index + 1, len(paths))
-    document = {"bundle": str(bundle), "target": manifest.target, "images": documents}
+    document: dict[str, Any] = {
+        "bundle": str(bundle),
+        "target": manifest.target,
+        "images": documents,
+    }
     if stream:
         report_alarm(report, stream)
         document["guard"] = {"alarm": stream.alarm.name.lower(), "text": stream.describe()}

@@ -10,7 +10,7 @@ from tcc.compiler.bundle import goldens, guard_readings
 from tcc.compiler.bundle.guard_readings import Measurement
 from tcc.compiler.data.dataset import DataSet, check_dataset
 from tcc.compiler.driver.build_plan import Int8Program
-from tcc.compiler.guard import fit, guard_document, measure, plan, stream
+from tcc.compiler.guard import fit, measure, plan, stream
 from tcc.compiler.guard.guard_document import Guard
 from tcc.compiler.guard.plan import GuardPlan
 from tcc.compiler.ir.graph import Model

@@ -1,9 +1,10 @@
 """Judge images by the guard of a bundle, and re-make its tables for the images of a site."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.bundle import bundle_folder, guard_readings
@@ -30,7 +31,7 @@ class GuardStream(ValueView):
     bundle: Bundle
     device: Device
     guard: Guard
-    state: StreamState = StreamState()
+    state: StreamState = field(default_factory=StreamState)
 
     def _summarize(self) -> Iterator[str]:
         yield self.describe() or "no alarm; this does not show that the images are normal"
@@ -48,6 +49,17 @@ class GuardStream(ValueView):
             self.state = stream.add_image(self.guard, self.state, measurement.reading)
             readings.append(measurement.reading)
         return readings
+
+    def judge_dataset(self, dataset: DataSet) -> Iterator[Reading]:
+        """Judge the images of a dataset, each of which is one case, in the order of digests."""
+        for index in range(len(dataset)):
+            pixels = dataset.read_pixels(index, self.bundle.input).astype(np.uint8, copy=False)
+            (measurement,) = guard_readings.measure_pixels(
+                self.bundle, self.device, self.guard, [pixels]
+            )
+            self.state = stream.add_image(self.guard, self.state, measurement.reading)
+            self.end_case()
+            yield measurement.reading
 
     def judge_cases(self, images: Sequence[NDArray[Any]]) -> Iterator[Reading]:
         """Judge images, each of which is one case."""
@@ -83,6 +95,21 @@ def open_stream(bundle: Bundle, device: Device) -> GuardStream | None:
     return GuardStream(bundle, device, guard) if guard else None
 
 
+def require_stream(bundle: Bundle, device: Device) -> GuardStream:
+    """Return the guard of a bundle at the start of a stream.
+
+    Raises:
+        UserError: The bundle has no guard (E0746), or it is damaged (E0740).
+    """
+    stream_start = open_stream(bundle, device)
+    if stream_start is None:
+        help = "build it with `--guard-data DIR`"
+        raise fail(
+            "E0746", "this bundle has no guard", make_file_span(str(bundle.folder)), help=help
+        )
+    return stream_start
+
+
 def describe_reading(reading: Reading) -> str:
     """Return what is reported of an image; empty if it is like the calibration images."""
     return f"{UNUSUAL}: {reading.feature}" if reading.is_unusual else ""
@@ -113,11 +140,7 @@ def refit(bundle: Bundle, device: Device, dataset: DataSet) -> Bundle:
         UserError: The bundle has no guard (E0746), the images are those of the calibration
             (E0745), there are too few (E0741), or the folder cannot be written.
     """
-    guard = guard_readings.find_guard(bundle)
-    location = make_file_span(str(bundle.folder))
-    if guard is None:
-        help = "build it with `--guard-data DIR`"
-        raise fail("E0746", "this bundle has no guard", location, help=help)
+    guard = require_stream(bundle, device).guard
     if dataset.digest == guard.forms.digest:
         message = "these are the images that the guard was fitted to"
         help = "give other images: a promise needs images that nothing was fitted to"

@@ -117,7 +117,7 @@ class Int8Build:
             return None
         images = read_dataset(self.options.guard_data)
         self.report.warn_grouped(images.warnings)
-        used = {"calibration": self.images.digests}
+        used: dict[str, Sequence[str]] = {"calibration": self.images.digests}
         if self.split:
             used["training"] = [line.digest for line in self.split.lines if line.split == "train"]
         guard_build.check_images(images, used)

@@ -26,8 +26,8 @@ class Network:
     """A program, the offsets of its values, and the symbols of its kernels.
 
     If `is_instrumented`, it counts saturated values in the arena's `COUNTS_BUFFER`. If
-    `has_isa_variants`, it chooses an instruction set when it is loaded. With a `guard`, it sums pixels
-    and channels in each run.
+    `has_isa_variants`, it chooses an instruction set when it is loaded. With a `guard`, it sums
+    pixels and channels in each run.
     """
 
     program: Program

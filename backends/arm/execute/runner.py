@@ -57,15 +57,12 @@ def run(machine: Machine, folder: Path, images: "Sequence[np.ndarray]") -> "list
     return _run_batches(machine, folder, (), ".ppm", map(encode_ppm, images))
 
 
-def run_guard(
-    machine: Machine, folder: Path, network_input: Input, pixels: "Sequence[np.ndarray]"
-) -> "list[np.ndarray]":
+def run_guard(machine: Machine, folder: Path, pixels: "Sequence[np.ndarray]") -> "list[np.ndarray]":
     """Return the guard's numbers for the images of a stream, int64 (numbers,) each.
 
     Args:
         machine: The machine.
         folder: The artifact.
-        network_input: Its input, of raw pixels.
         pixels: uint8 (height, width, channels) each, of the input's size.
     """
     count = len(pixels)
