@@ -67,8 +67,8 @@ def _list_images():
     rng = np.random.default_rng(9)
     flat = [np.full((32, 32, 3), grey, np.uint8) for grey in (0, 128, 255)]
     ramp = np.broadcast_to(np.arange(0, 256, 8, dtype=np.uint8)[:, None, None], (32, 32, 3))
-    drawn = [_draw(rng, kind) for kind in ("noise", "waves") for _ in range(6)]
-    return [*flat, np.ascontiguousarray(ramp), *drawn]
+    drawn_images = [_draw(rng, kind) for kind in ("noise", "waves") for _ in range(6)]
+    return [*flat, np.ascontiguousarray(ramp), *drawn_images]
 
 
 def _list_numbers(target):
@@ -128,11 +128,11 @@ def test_the_same_inputs_give_the_same_guard(tcc, guarded):
 def test_a_guard_changes_no_file_of_the_model(tcc, guarded):
     assert tcc(*BUILD, "--target", "onnxruntime", "-o", "plain").code == 0
     assert tcc(*BUILD, "--target", "onnxruntime", "--guard-data", "field").code == 0
-    plain, with_guard = (
+    plain_files, guarded_files = (
         {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.onnx")}
         for folder in (guarded / "plain", guarded / "build")
     )
-    assert plain == with_guard
+    assert plain_files == guarded_files
     assert not list((guarded / "plain").rglob("guard*"))
 
 
