@@ -38,7 +38,7 @@ Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Measurement:
+class GuardMeasurement:
     """The reading of an image, and the sums of the tapped layer's channels (channels,)."""
 
     reading: Reading
@@ -58,7 +58,7 @@ def find_guard(bundle: Bundle) -> Guard | None:
 
 def measure_images(
     bundle: Bundle, device: Device, guard: Guard, images: Iterable[Pixels]
-) -> Iterator[Measurement]:
+) -> Iterator[GuardMeasurement]:
     """Yield what a guard reads of images.
 
     Args:
@@ -77,7 +77,7 @@ def measure_images(
 
 def measure_pixels(
     bundle: Bundle, device: Device, guard: Guard, pixels: Sequence[Pixels]
-) -> Iterator[Measurement]:
+) -> Iterator[GuardMeasurement]:
     """Yield what a guard reads of images that have the size of the network's input.
 
     Args:
@@ -90,7 +90,7 @@ def measure_pixels(
         pixels, _sum_channels(bundle, device, guard, pixels), strict=True
     ):
         sums = None if guard.layer is None else channel_sums
-        yield Measurement(stream.read_image(guard, image, sums), channel_sums)
+        yield GuardMeasurement(stream.read_image(guard, image, sums), channel_sums)
 
 
 def prepare_pixels(network_input: Input, image: Pixels) -> Pixels:
@@ -156,7 +156,7 @@ def collect_measurements(
 
 
 def encode_files(
-    guard: Guard, cases: Sequence[str], measurements: Iterable[Measurement]
+    guard: Guard, cases: Sequence[str], measurements: Iterable[GuardMeasurement]
 ) -> Mapping[str, bytes]:
     """Return the files of a guard in a bundle by path: the guard, and its numbers for goldens."""
     rows = list_numbers(guard, measurements)
@@ -169,7 +169,7 @@ def encode_files(
     }
 
 
-def measure_goldens(bundle: Bundle, device: Device, guard: Guard) -> list[Measurement]:
+def measure_goldens(bundle: Bundle, device: Device, guard: Guard) -> list[GuardMeasurement]:
     """Return what a guard reads of the goldens of a bundle."""
     pixels = [_read_golden_pixels(bundle, case) for case in bundle.manifest.goldens.cases]
     return list(measure_pixels(bundle, device, guard, pixels))
@@ -180,7 +180,7 @@ def get_golden_path(case: str) -> str:
     return f"goldens/{case}/guard.bin"
 
 
-def list_numbers(guard: Guard, measurements: Iterable[Measurement]) -> Iterator[Int64]:
+def list_numbers(guard: Guard, measurements: Iterable[GuardMeasurement]) -> Iterator[Int64]:
     """Yield the numbers that every target computes alike for the images of a stream, in order.
 
     Each image is one case. The numbers are: the scores of picture, drift and layer (0 without a

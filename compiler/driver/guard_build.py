@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tcc.compiler.bundle import goldens, guard_readings
-from tcc.compiler.bundle.guard_readings import Measurement
+from tcc.compiler.bundle.guard_readings import GuardMeasurement
 from tcc.compiler.data.dataset import DataSet, check_dataset
 from tcc.compiler.driver.build_plan import Int8Program
 from tcc.compiler.guard import fit, measure, plan, stream
@@ -116,6 +116,8 @@ def encode_files(program: Model, guard: Guard) -> Mapping[str, bytes]:
     for image in pixels:
         sums = sum_channels(image)
         reading = stream.read_image(guard, image, None if guard.layer is None else sums)
-        measurements.append(Measurement(reading, sums if guard.layer else np.zeros(0, np.int64)))
+        measurements.append(
+            GuardMeasurement(reading, sums if guard.layer else np.zeros(0, np.int64))
+        )
     cases = [str(number) for number in range(1, len(measurements) + 1)]
     return guard_readings.encode_files(guard, cases, measurements)
