@@ -35,6 +35,8 @@ output: {logits: {activation: softmax, labels: [normal, tumour]}}
 """
 SPLITS = {"train": 24, "val": 8, "test": 8}
 """Number of images per class in each split."""
+SITE_IMAGES = 60
+"""Number of images for a guard."""
 STATE = {
     "conv.weight": (6, 3, 3, 3), "conv.bias": (6,),
     "norm.weight": (6,), "norm.bias": (6,), "norm.running_mean": (6,), "norm.running_var": (6,),
@@ -140,6 +142,11 @@ USES = (
         "build tiny.yaml --weights run/weights.safetensors --target ax620 --precision int8"
         " --calibration scales.json --data set/train"
     ),
+    use(
+        "build tiny.yaml --weights run/weights.safetensors --target onnxruntime --precision int8"
+        " --calibration scales.json --data set/train --guard-data site -o guarded"
+    ),
+    use("field guarded/tiny-onnxruntime-int8 site"),
     use(f"run build/tiny-onnxruntime-int8 {IMAGES}"),
     use(f"run build/tiny-host-fp32 {IMAGES}"),
     use(f"run build/tiny-arm-a7-fp32 {IMAGES}", programs="qemu-arm"),
@@ -306,8 +313,11 @@ def write_inputs(folder: Path) -> None:
                 pixels = random.integers(0, 150, (9, 10, 3))
                 pixels[:, :, channel] += 80
                 Image.fromarray(pixels.astype(np.uint8)).save(class_folder / f"{number}.png")
-    for name in ("plots", "slides"):
+    for name in ("plots", "slides", "site"):
         (folder / name).mkdir()
+    for number in range(SITE_IMAGES):
+        pixels = random.integers(0, 230, (9, 10, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "site" / f"{number}.png")
     pixels = draw_pixels(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
     write(folder / "slides/s.tif", pixels, levels=2)
     (folder / "slides/s.geojson").write_text(ANNOTATION)

@@ -33,6 +33,7 @@ FUNCTIONS: tuple[Callable[..., object], ...] = (
     tcc.run,
     tcc.verify,
     tcc.evaluate,
+    tcc.guard,
 )
 PLOTS: tuple[Callable[..., object], ...] = (
     plot.curves,

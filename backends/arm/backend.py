@@ -44,11 +44,13 @@ class Arm:
     """Builds libraries, a C header and a runner program; runs the program natively or in qemu.
 
     `isa` is the instruction set that programs are asked to use; None lets them choose.
-    `signer` is the public key that the built programs check their signature with, if any.
+    `signer` is the public key that the built programs check their signature with, if any. `guard`
+    is the guard that is compiled into them, the bytes of `guard.json`.
     """
 
     isa: str | None = None
     signer: bytes | None = None
+    guard: bytes | None = None
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -100,10 +102,13 @@ class Arm:
         # If PyTorch is installed, TVM loads it to exchange tensors with it.
         with _disable_import("torch"):
             from tcc.backends.arm.compile_model import emit
+            from tcc.compiler.guard import guard_document
 
         direct = precision is FP32_DIRECT
         processor = replace(get_machine(target), direct=direct, signer=self.signer)
-        return emit(processor, model, progress, is_instrumented=precision is INT8_COUNTED)
+        guard = guard_document.decode(self.guard, "guard.json") if self.guard else None
+        is_instrumented = precision is INT8_COUNTED
+        return emit(processor, model, progress, is_instrumented=is_instrumented, guard=guard)
 
     def get_exact_precision(self, precision: Precision) -> Precision | None:
         """Return the precision without Winograd's method."""
@@ -225,6 +230,32 @@ class Arm:
         from tcc.backends.arm.codegen import operating_point
 
         return operating_point.has_library_records(folder)
+
+    def with_guard(self, target: Target, guard: bytes) -> "Arm":
+        """Return a backend that compiles this guard into libraries and programs."""
+        return replace(self, guard=guard)
+
+    def encode_guard_tables(
+        self, target: Target, folder: Path, guard: bytes
+    ) -> Mapping[str, bytes]:
+        """Return the libraries and the program with the tables of this guard."""
+        from tcc.backends.arm.codegen import guard_tables
+        from tcc.compiler.guard import guard_document
+
+        return guard_tables.encode_files(folder, guard_document.decode(guard, "guard.json"))
+
+    def run_guard(
+        self, target: Target, folder: Path, network_input: Input, pixels: "Sequence[np.ndarray]"
+    ) -> "list[np.ndarray]":
+        """Return the numbers of the guard that the program computes, for the images of a stream.
+
+        Raises:
+            MissingTool: qemu is needed but not installed.
+            UserError: The program fails.
+        """
+        from tcc.backends.arm.execute import runner
+
+        return runner.run_guard(self._get_runnable_machine(target), folder, pixels)
 
     def with_isa(self, target: Target, name: str) -> "Arm":
         """Return a backend whose programs use this instruction set.

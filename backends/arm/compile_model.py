@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
-from tcc.backends.arm.codegen import c_header, c_source, link, micro_objects, objects
+from tcc.backends.arm.codegen import c_header, c_source, guard_tables, link, micro_objects, objects
 from tcc.backends.arm.codegen.c_source import Sources
 from tcc.backends.arm.codegen.network import (
     COUNT_BYTES,
     COUNTS_BUFFER,
+    GUARD_RING,
+    GUARD_SUMS,
     Network,
     find_quantized_outputs,
 )
@@ -18,9 +20,11 @@ from tcc.backends.arm.machine import GLIBC, Machine
 from tcc.backends.arm.schedule import limits
 from tcc.backends.arm.schedule.arena import Buffer, create_input_scratch, plan
 from tcc.backends.arm.schedule.program import Copy, ProgramStep, build_program, compute_buffers
+from tcc.compiler.guard.guard_document import Guard
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.target import Artifact, Memory
 from tcc.compiler.passes.drop_train_only import drop_train_only
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.version import __version__
 
@@ -46,7 +50,12 @@ class CompiledModel:
 
 
 def compile_sources(
-    machine: Machine, model: Model, progress: Progress = silent, *, is_instrumented: bool = False
+    machine: Machine,
+    model: Model,
+    progress: Progress = silent,
+    *,
+    is_instrumented: bool = False,
+    guard: Guard | None = None,
 ) -> CompiledModel:
     """Return a model's C and compiled kernels.
 
@@ -55,9 +64,11 @@ def compile_sources(
         model: A model without `refusals`.
         progress: Called for each kernel.
         is_instrumented: Whether the library counts saturated values.
+        guard: The guard to compile, if any.
 
     Raises:
-        UserError: The model needs more memory than a program on the machine can have (E0654).
+        UserError: The model needs more memory than a program on the machine can have (E0654), or
+            its kernels merge the layer of the guard with others (E0744).
         BuildError: TVM fails; the message has the node.
         ZigError: A micro-kernel does not compile.
     """
@@ -85,17 +96,35 @@ def compile_sources(
         Buffer(COUNTS_BUFFER, COUNT_BYTES * len(steps.steps), 0, last_step, is_scratch=True)
     ]
     scratch = create_input_scratch(steps.graph.inputs[0])
-    arena = plan((*used, scratch, *(count_buffers if is_instrumented else ())))
+    guard_buffers = _create_guard_buffers(guard, last_step) if guard else ()
+    arena = plan((*used, scratch, *(count_buffers if is_instrumented else ()), *guard_buffers))
     # Not a refusal: the memory is known only after values have offsets.
     limits.check_memory(machine.target.name, model.graph, arena.nbytes)
-    network = Network(steps, arena, symbols, is_instrumented, machine.has_isa_variants)
+    network = Network(steps, arena, symbols, is_instrumented, machine.has_isa_variants, guard)
+    if not guard_tables.has_tap(network):
+        message = f"{machine.target.name} merges the layer of the guard with another"
+        help = "build this target without --guard-data"
+        raise fail("E0744", message, make_file_span(model.graph.name), help=help)
     sources = c_source.generate_sources(network, name, f"tcc {__version__}, {machine.target.name}")
     object_files = {"kernels.o": kernels, **micro_objects.compile_kernels(steps.kernels, machine)}
     return CompiledModel(name, network, sources, object_files)
 
 
+def _create_guard_buffers(guard: Guard, last_step: int) -> tuple[Buffer, ...]:
+    # The sums are read after the run; the rows are needed only before the first layer.
+    return (
+        Buffer(GUARD_SUMS, guard_tables.count_sum_bytes(guard), 0, last_step, is_scratch=True),
+        Buffer(GUARD_RING, guard_tables.count_ring_bytes(guard), 0, 0, is_scratch=True),
+    )
+
+
 def emit(
-    machine: Machine, model: Model, progress: Progress = silent, *, is_instrumented: bool = False
+    machine: Machine,
+    model: Model,
+    progress: Progress = silent,
+    *,
+    is_instrumented: bool = False,
+    guard: Guard | None = None,
 ) -> Artifact:
     """Return the artifact of a model for a machine; arguments as for `compile_sources`.
 
@@ -104,7 +133,9 @@ def emit(
         BuildError: TVM or zig fails; the message has the node.
     """
     try:
-        compiled_model = compile_sources(machine, model, progress, is_instrumented=is_instrumented)
+        compiled_model = compile_sources(
+            machine, model, progress, is_instrumented=is_instrumented, guard=guard
+        )
         sources = replace(compiled_model.sources, signer=machine.signer)
         built = link.link_artifact(
             sources, compiled_model.objects, machine, compiled_model.name, progress

@@ -1,8 +1,9 @@
 """The target `web`."""
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ MODEL_FILE, QUANTIZED_OUTPUTS_FILE = "model.onnx", "levels.bin"
 """The network, and bytes appended to it that add its 8-bit integers as outputs."""
 SITE_FOLDER = Path(__file__).resolve().parent / "site"
 """Files of the page around a network, the same for all networks."""
+GUARD_FILE = "guard.js"
+GUARD_SECTION = re.compile(rb"^ *// #ifdef GUARD\n(.*?)^ *// #endif\n", re.MULTILINE | re.DOTALL)
+"""Lines of the page that only bundles with a guard have."""
 RUNTIME_FOLDER = "onnxruntime"
 """Folder of ONNX Runtime's files in a page."""
 # The smallest build with all operators: WebAssembly with SIMD.
@@ -52,7 +56,12 @@ RUNTIME_PACKAGE = NpmPackage(
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """Builds a page with the network and ONNX Runtime, and runs the page's code in Node."""
+    """Builds a page with the network and ONNX Runtime, and runs the page's code in Node.
+
+    With `has_guard`, the page judges images by the guard of its bundle.
+    """
+
+    has_guard: bool = False
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -112,7 +121,9 @@ class Web:
         if precision.integer:
             network[QUANTIZED_OUTPUTS_FILE] = build_inner_outputs(model_bytes)
         page = {
-            path.name: path.read_bytes() for path in sorted(SITE_FOLDER.iterdir()) if path.is_file()
+            path.name: _select_sections(path.read_bytes(), has_guard=self.has_guard)
+            for path in sorted(SITE_FOLDER.iterdir())
+            if path.is_file() and (self.has_guard or path.name != GUARD_FILE)
         }
         runtime_files = {f"{RUNTIME_FOLDER}/{name}": file for name, file in runtime.items()}
         progress(target.name, 2, 2)
@@ -203,9 +214,39 @@ class Web:
 
         return headless.trace_float_values(folder, network_input, tensors)
 
+    def with_guard(self, target: Target, guard: bytes) -> "Web":
+        """Return a backend whose pages judge images by the guard of their bundle."""
+        return replace(self, has_guard=True)
+
+    def encode_guard_tables(
+        self, target: Target, folder: Path, guard: bytes
+    ) -> Mapping[str, bytes]:
+        """Return no files: pages read `guard.json`."""
+        return {}
+
+    def run_guard(
+        self, target: Target, folder: Path, network_input: Input, pixels: "Sequence[np.ndarray]"
+    ) -> "list[np.ndarray]":
+        """Return the guard's numbers as the page's code computes them, for images of a stream.
+
+        Raises:
+            MissingTool: Node is not installed.
+            UserError: The page's code fails (E0651).
+        """
+        self._require_node()
+        from tcc.backends.web import headless
+
+        return headless.run_guard(folder, network_input, pixels)
+
     def _require_node(self) -> None:
         if _find_node().version is None:
             raise MissingTool(_find_node())
+
+
+def _select_sections(content: bytes, *, has_guard: bool) -> bytes:
+    """Return a file of the page with the lines of `#ifdef GUARD`, or without them."""
+    # Pages without a guard do not mention it, as the C sources.
+    return GUARD_SECTION.sub(rb"\1" if has_guard else b"", content)
 
 
 def _find_node() -> Tool:

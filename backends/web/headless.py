@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tcc.compiler.guard import guard_document
 from tcc.compiler.ir.graph import Input
-from tcc.compiler.support import atomic_files, bounded_process, regular_files
+from tcc.compiler.support import atomic_files, bounded_process, json_records, regular_files
 from tcc.compiler.support.bounded_process import HangsError
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
@@ -24,7 +25,7 @@ START_SECONDS, SECONDS_PER_INPUT = 120, 120
 """Time limit of a process in seconds: to start, and per input. It only ends processes that hang."""
 MAX_OUTPUT_BYTES = 1 << 30
 """Maximum number of bytes that a process may write."""
-NUMPY_TYPES = {"float32": "<f4", "uint8": "u1", "int8": "i1"}
+NUMPY_TYPES = {"float32": "<f4", "float64": "<f8", "uint8": "u1", "int8": "i1"}
 
 
 def infer(folder: Path, network_input: Input, tensors: Sequence[Array]) -> list[dict[str, Array]]:
@@ -63,6 +64,25 @@ def run(folder: Path, images: Sequence[Array]) -> list[dict[str, Array]]:
     """Return the raw outputs for each image, uint8 (height, width, 3); errors as above."""
     inputs = ((np.ascontiguousarray(image, np.uint8), image.shape[:2]) for image in images)
     return list(_run_batches(folder, {}, inputs, MAX_BATCH))
+
+
+def run_guard(folder: Path, network_input: Input, pixels: Sequence[Array]) -> list[Array]:
+    """Return the numbers of the page's guard for the images of one stream, int64 (numbers,) each.
+
+    Args:
+        folder: The artifact, whose bundle has a guard.
+        network_input: Its input.
+        pixels: uint8 (height, width, channels) each, of the input's size.
+
+    Raises:
+        UserError: The page's code fails (E0651), or the guard is damaged (E0740).
+    """
+    guard = json_records.encode(guard_document.read_guard(folder.parent / "guard.json"))
+    task = {**_build_task(network_input), "levels": True, "guard": guard}
+    tensors = [image.transpose(2, 0, 1) for image in pixels]
+    # One process, because the guard has the state of the stream.
+    batches = _run_batches(folder, task, _encode_tensors(network_input, tensors), len(tensors))
+    return [outputs["guard"].astype(np.int64) for outputs in batches]
 
 
 def _build_task(network_input: Input) -> dict[str, Any]:

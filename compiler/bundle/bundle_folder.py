@@ -361,14 +361,16 @@ def rewrite_bundle(
     operating_points: Sequence[OperatingPoint],
     changed_files: Mapping[str, bytes],
     dropped_names: Collection[str] = (),
+    documents: Mapping[str, bytes] | None = None,
 ) -> Bundle:
-    """Write a bundle again with other operating points, atomically; other files keep their bytes.
+    """Write a bundle again with other fitted values, atomically; other files keep their bytes.
 
     Args:
         bundle: The bundle as it was read.
         operating_points: The new operating points of its outputs.
         changed_files: Files of the artifact that change with them, by name.
         dropped_names: Files of the artifact that are no longer valid, by name.
+        documents: Other files of the bundle that change, by path.
 
     Returns:
         The new bundle.
@@ -378,11 +380,12 @@ def rewrite_bundle(
     """
     bundle_manifest, old_paths = (
         bundle.manifest,
-        {f"{MODEL}/{name}" for name in (*changed_files, *dropped_names)},
+        {f"{MODEL}/{name}" for name in (*changed_files, *dropped_names)} | {*(documents or ())},
     )
     kept_files = tuple(file for file in bundle_manifest.files if file.path not in old_paths)
     files = {file.path: regular_files.read_file(bundle.folder / file.path) for file in kept_files}
     added = {f"{MODEL}/{name}": content for name, content in changed_files.items()}
+    added |= documents or {}
     programs = frozenset(file.path for file in bundle_manifest.files if file.executable)
     added_files = list_files(added, programs & added.keys())
     files_by_path = {file.path: file for file in (*kept_files, *added_files)}

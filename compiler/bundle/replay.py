@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.compiler.bundle import artifact_runs
+from tcc.compiler.bundle import artifact_runs, guard_readings
 from tcc.compiler.bundle.agreement import Agreement, Tolerance, compute_relative_difference
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
@@ -68,7 +68,9 @@ def replay_goldens(bundle: Bundle, device: Device, max_cases: int | None = None)
             run, or its outputs do not match the manifest (E0655).
     """
     cases = bundle.manifest.goldens.cases[:max_cases]
-    return compare_goldens(bundle, device, cases, _run_goldens(bundle, device, cases))
+    replayed = compare_goldens(bundle, device, cases, _run_goldens(bundle, device, cases))
+    guarded = guard_readings.compare_goldens(bundle, device, cases)
+    return replace(replayed, agreement=(*replayed.agreement, *guarded))
 
 
 def compare_goldens(

@@ -17,6 +17,7 @@ from tcc.compiler.cli.calibrate import calibrate
 from tcc.compiler.cli.check import check
 from tcc.compiler.cli.doctor import check_installation, show_installation
 from tcc.compiler.cli.eval import evaluate
+from tcc.compiler.cli.field import refit_guard
 from tcc.compiler.cli.fmt import format_files
 from tcc.compiler.cli.help import find_present_name, show_help
 from tcc.compiler.cli.import_network import import_, import_weights
@@ -73,6 +74,7 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
                 "patches": write_patches,
             },
         ),
+        "field": refit_guard,
         "sign": sign,
         "trust": SubCommands(
             "Show or change the signing keys that you trust, and the signature policy.",

@@ -57,6 +57,16 @@ NetworkName = Annotated[
         "library's C names. Default: the spec's name.",
     ),
 ]
+GuardData = Annotated[
+    Path | None,
+    typer.Option(
+        "--guard-data",
+        metavar="DIR",
+        show_default=False,
+        help="Add a guard, which reports images unlike those of the calibration. Its tables come "
+        "from these images, of at least 50 cases that were neither trained nor calibrated on.",
+    ),
+]
 Replay = Annotated[
     bool,
     typer.Option(help="Run each artifact on a golden image first, if it can run on this machine."),
@@ -140,6 +150,7 @@ def build(
     tool: UseTool = True,
     include_images: IncludeImages = False,
     require_signature: RequireSignature = None,
+    guard_data: GuardData = None,
     cached: Cached = True,
     *,
     spec: SpecOptions,
@@ -165,7 +176,7 @@ def build(
     int8_options = Int8Options(
         read_floors(floor or ()), calibration, images.data, images.method, images.guard,
         mixed, images.split, images.min_images,
-        agree, probes, include_images, allow_few,
+        agree, probes, include_images, allow_few, guard_data,
     )  # fmt: skip
     with report.track_stages() as stages:
         stages("spec", 0, 1)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.driver.guard_stream import GuardStream
     from tcc.compiler.driver.predictions import Prediction
+    from tcc.compiler.guard.stream import Reading
     from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.graph import Input
 
@@ -53,6 +55,7 @@ def run(
     DECODERS.start()  # while the bundle and its runtime are loaded
 
     from tcc.compiler.bundle import artifact_runs
+    from tcc.compiler.driver import guard_stream
 
     loaded_bundle, device = trusted_bundle.load(bundle, trust=program.trust, isa=program.isa)
     artifact_runs.check_images(loaded_bundle)
@@ -60,15 +63,51 @@ def run(
     for notice in manifest.notices:
         report.warn_text(notice)
     paths = _expand_images(report, images)
+    stream = guard_stream.open_stream(loaded_bundle, device)
     documents = []
     with report.track_stages() as stages:
-        for index, (path, predictions) in enumerate(
-            _predict_images(report, loaded_bundle, device, paths)
+        for index, (path, predictions, reading) in enumerate(
+            _predict_images(report, loaded_bundle, device, paths, stream)
         ):
             _print(report, path, predictions, top)
             documents.append(_build_document(path, predictions))
+            if reading:
+                _report_reading(report, reading)
+                documents[-1]["guard"] = _describe_reading(reading)
             stages("images", index + 1, len(paths))
-    report.print_document({"bundle": str(bundle), "target": manifest.target, "images": documents})
+    document: dict[str, Any] = {
+        "bundle": str(bundle),
+        "target": manifest.target,
+        "images": documents,
+    }
+    if stream:
+        report_alarm(report, stream)
+        document["guard"] = {"alarm": stream.alarm.name.lower(), "text": stream.describe()}
+    report.print_document(document)
+
+
+def report_alarm(report: Report, stream: "GuardStream") -> None:
+    """Warn of the alarm of a guard, if there is one; each image counts as one case."""
+    from tcc.compiler.driver import guard_stream
+
+    if text := stream.describe():
+        report.warn_text(f"{text} ({guard_stream.describe_promise(stream.guard)})")
+
+
+def _report_reading(report: Report, reading: "Reading") -> None:
+    from tcc.compiler.driver import guard_stream
+
+    if text := guard_stream.describe_reading(reading):
+        report.print_text(f"  {text}")
+
+
+def _describe_reading(reading: "Reading") -> dict[str, Any]:
+    return {
+        "unusual": reading.is_unusual,
+        "feature": reading.feature,
+        "picture": reading.picture,
+        "layer": reading.layer,
+    }
 
 
 def _expand_images(report: Report, images: Sequence[Path]) -> list[Path]:
@@ -93,13 +132,19 @@ def _expand_images(report: Report, images: Sequence[Path]) -> list[Path]:
 
 
 def _predict_images(
-    report: Report, bundle: "Bundle", device: "Device", paths: Sequence[Path]
-) -> "Iterator[tuple[Path, list[Prediction]]]":
+    report: Report,
+    bundle: "Bundle",
+    device: "Device",
+    paths: Sequence[Path],
+    stream: "GuardStream | None",
+) -> "Iterator[tuple[Path, list[Prediction], Reading | None]]":
     from tcc.compiler.driver.predictions import predict_by_artifact
 
     for batch, images in _iterate_batches(report, bundle.input, paths):
-        for path, outputs in zip(batch, predict_by_artifact(bundle, device, images), strict=True):
-            yield path, list(outputs.values())
+        readings = list(stream.judge_cases(images)) if stream else [None] * len(batch)
+        predictions = predict_by_artifact(bundle, device, images)
+        for path, outputs, reading in zip(batch, predictions, readings, strict=True):
+            yield path, list(outputs.values()), reading
 
 
 def _iterate_batches(

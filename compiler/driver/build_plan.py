@@ -31,11 +31,18 @@ class Int8Program:
     files: Mapping[str, bytes]
     images: DataSet | None = None
     """The calibration images, if available."""
+    make_guard: Callable[[], Mapping[str, bytes]] | None = None
+    """Returns the files of its guard by path; None without a guard."""
 
     @cached_property
     def program(self) -> Model:
         """The integer program, computed once."""
         return self.make()
+
+    @cached_property
+    def guard_files(self) -> Mapping[str, bytes]:
+        """The files of its guard, computed once; empty without a guard."""
+        return self.make_guard() if self.make_guard else {}
 
 
 Int8Programs = Mapping[bool, Int8Program]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tcc.compiler.data.split_file import RunSplit
     from tcc.compiler.driver.evaluation import Evaluated
     from tcc.compiler.driver.fitting import Criterion
+    from tcc.compiler.driver.guard_stream import GuardStream
     from tcc.compiler.driver.labelled_images import LabelledImages
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.driver.saturation import Saturation
@@ -279,15 +280,17 @@ def _find_folders(report: Report, selection: ImageSelection) -> tuple[Path, Path
     return path / side, None
 
 
-def _find_refusal(error: UserError, request: EvaluationRequest) -> "Diagnostic":
-    """Return why the classes of the images are unknown, if saturated values can still be counted.
+def _find_refusal(
+    error: UserError, request: EvaluationRequest, *, has_guard: bool = False
+) -> "Diagnostic":
+    """Return why the classes of the images are unknown, if something else can be reported.
 
     Raises:
         UserError: It is another error, or the classes are needed.
     """
     refusal = error.diagnostics[0]
     needs_classes = request.fit or request.carry or request.bootstrap or request.target_classes
-    counts_suffice = request.saturation and not needs_classes
+    counts_suffice = (request.saturation or has_guard) and not needs_classes
     if not counts_suffice or refusal.code not in NO_CLASSES:
         raise error
     return refusal
@@ -417,23 +420,28 @@ def evaluate_bundle(
         UserError: The bundle, the images or the options are invalid; or, if `request.strict`, the
             operating point misses its target.
     """
-    from tcc.compiler.driver import saturation
+    from tcc.compiler.driver import guard_stream, saturation
 
     bundle, device = trusted_bundle.load(folder, trust=request.trust)
     manifest = bundle.manifest
     if manifest.weights.notice:
         report.warn_text(manifest.weights.notice)
+    stream = guard_stream.open_stream(bundle, device)
     start_points = _load_start_points(bundle, request)
     selection = _choose_images(request, manifest)
     origin = {"bundle": str(folder), "target": manifest.target, "precision": manifest.precision}
     try:
         labelled, fitting_images = read_labelled_images(report, stages, selection, manifest.outputs)
     except UserError as error:
-        refusal = _find_refusal(error, request)
+        refusal = _find_refusal(error, request, has_guard=stream is not None)
         images, path = _read_judging(report, stages, selection)
+        if stream:
+            report_guard(report, stream, images)
         saturated = saturation.measure_artifact(bundle, device, images, stages)
         return SaturationReport(origin, images, path, saturated, refusal)
     _check_target_classes(labelled, request)
+    if stream:
+        report_guard(report, stream, labelled.dataset)
     bundle_images = _BundleImages(bundle, device, labelled, fitting_images)
     counts = None
     if request.saturation:
@@ -446,6 +454,17 @@ def evaluate_bundle(
     return EvaluationReport(
         origin, evaluated, point, stored_folder, counts, warnings, request.target_classes
     )
+
+
+def report_guard(report: Report, stream: "GuardStream", images: "DataSet") -> None:
+    """Report how many images are unlike those of calibration, and the alarm if there is one."""
+    from tcc.compiler.driver import guard_stream
+
+    readings = list(stream.judge_dataset(images))
+    unusual = sum(reading.is_unusual for reading in readings)
+    report.print_note(f"guard: {unusual:,} of {len(readings):,} images are {guard_stream.UNUSUAL}")
+    if text := stream.describe():
+        report.warn_text(f"{text} ({guard_stream.describe_promise(stream.guard)})")
 
 
 def _load_start_points(

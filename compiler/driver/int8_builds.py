@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from tcc.compiler.reference.accuracy_floor import compute_mean_loss
 from tcc.compiler.support import option_requirements, regular_files
 from tcc.compiler.support.console import Report, Stages, format_table
 from tcc.compiler.support.option_requirements import (
+    CALIBRATION_IMAGES,
+    EXACT_TARGET,
     FRESH_CALIBRATION,
     INT8_TARGET,
     JUDGED_BUILD,
@@ -26,6 +28,7 @@ from tcc.compiler.support.option_requirements import (
 if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import Calibrated, Measured
     from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.data.split_file import RunSplit
     from tcc.compiler.driver.build_cache import StageRemark, StoredStages
     from tcc.compiler.driver.build_plan import Int8Program
     from tcc.compiler.driver.int8_program import CalibrationSource
@@ -53,6 +56,7 @@ class Int8Options:
     probes: bool = False
     images: bool = False
     allow_few: bool = False
+    guard_data: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,32 @@ class Int8Build:
         Raises:
             UserError: As for `load_images`.
         """
-        split = run_splits.find_weights_split(self.options.split, self.weights)
-        return load_images(self.report, self.chosen_spec, self.options.data, split)
+        return load_images(self.report, self.chosen_spec, self.options.data, self.split)
+
+    @cached_property
+    def split(self) -> "RunSplit | None":
+        """The split of the run that made the weights, if known."""
+        return run_splits.find_weights_split(self.options.split, self.weights)
+
+    @cached_property
+    def guard_images(self) -> "DataSet | None":
+        """The images for the guard, none of which was used before; None without a guard.
+
+        Raises:
+            UserError: They are no dataset, or some were trained or calibrated on (E0745).
+        """
+        from tcc.compiler.data.dataset import read_dataset
+        from tcc.compiler.driver import guard_build
+
+        if self.options.guard_data is None:
+            return None
+        images = read_dataset(self.options.guard_data)
+        self.report.warn_grouped(images.warnings)
+        used: dict[str, Sequence[str]] = {"calibration": self.images.digests}
+        if self.split:
+            used["training"] = [line.digest for line in self.split.lines if line.split == "train"]
+        guard_build.check_images(images, used)
+        return images
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +265,23 @@ def build_int8_programs(work: Int8Build, plans: "Sequence[Plan]") -> BuiltProgra
         is_unchanged = images is None or build_cache.is_unchanged(images)
         if is_unchanged and key_inputs == _collect_key_inputs(work, images):
             work.stage_store.keep_program(key, programs[float_io], new_remarks)
-    return BuiltPrograms(programs, keys, cached_stages)
+    return _add_guards(work, BuiltPrograms(programs, keys, cached_stages))
+
+
+def _add_guards(work: Int8Build, built: BuiltPrograms) -> BuiltPrograms:
+    """Return the programs with guards, if one is requested; keys of bundles depend on them."""
+    from tcc.compiler.driver import guard_build
+
+    guard_images = work.guard_images
+    if guard_images is None:
+        return built
+    guard_key = guard_build.compute_key(work.images, guard_images)
+    programs = {
+        float_io: guard_build.add_guard(program, work.images, guard_images, work.stages)
+        for float_io, program in built.programs.items()
+    }
+    keys = {float_io: f"{key} {guard_key}" for float_io, key in built.keys.items()}
+    return replace(built, programs=programs, keys=keys)
 
 
 def _collect_key_inputs(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
@@ -390,6 +434,7 @@ def refuse_unused_options(plans: "Sequence[Plan]") -> None:
     option_requirements.report_facts(
         {
             INT8_TARGET: any(plan.precision.calibrated for plan in plans),
+            EXACT_TARGET: any(plan.precision.exact for plan in plans),
             PACKAGE_TARGET: any(device.packager for device in devices),
             RUNNABLE_TARGET: any(device.target.runs for device in devices),
         }
@@ -408,5 +453,6 @@ def require_images(work: Int8Build, plans: "Sequence[Plan]") -> None:
             FRESH_CALIBRATION: calibrates and not shipped,
             JUDGED_BUILD: calibrates or has_images,
             READ_IMAGES: bool(work.options.agree) or reads,
+            CALIBRATION_IMAGES: reads,
         }
     )

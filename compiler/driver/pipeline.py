@@ -12,6 +12,7 @@ from tcc.compiler.bundle import (
     artifact_runs,
     bill_of_materials,
     bundle_folder,
+    guard_readings,
     manifest,
     model_card,
 )
@@ -176,12 +177,18 @@ def build(
             build_plan.select_program(plan, int8_programs),
         )
         golden, files = expected[precision]
+        # Only programs that are exact have the codes that the guard was fitted to.
+        guard_files = int8_program.guard_files if int8_program and precision.exact else {}
+        if guard_files:
+            device = device.with_guard(guard_files[guard_readings.NAME])
+            plan = replace(plan, device=device)  # noqa: PLW2901 - of this iteration only
         stage, lowered_graph = (
             ("int8", int8_program.program.graph) if int8_program else ("fused", start.graph)
         )
         files = {
             **files,
             **(int8_program.files if int8_program else {}),
+            **guard_files,
             **_print_graphs(model.graph, lowered_graph, stage),
         }
         # An integer program may start from raw pixels; float models follow the spec's contract.

@@ -393,6 +393,46 @@ class RunnerSignature:
 
 
 @runtime_checkable
+class GuardRunner(Protocol):
+    """A backend whose artifacts compute a bundle's guard with code of their own."""
+
+    def run_guard(
+        self, target: Target, folder: Path, network_input: Input, pixels: "Sequence[np.ndarray]"
+    ) -> "Sequence[np.ndarray]":
+        """Return the guard's numbers for the images of one stream, int64 (numbers,) each.
+
+        Args:
+            target: The target.
+            folder: The artifact in a bundle.
+            network_input: Its input.
+            pixels: uint8 (height, width, channels) each, of the input's size.
+
+        Raises:
+            UserError: The artifact cannot be run.
+        """
+        ...
+
+
+@runtime_checkable
+class GuardCompiler(Protocol):
+    """A backend that compiles a guard into its artifacts."""
+
+    def with_guard(self, target: Target, guard: bytes) -> Self:
+        """Return a copy that compiles this guard, the bytes of `guard.json`."""
+        ...
+
+    def encode_guard_tables(
+        self, target: Target, folder: Path, guard: bytes
+    ) -> Mapping[str, bytes]:
+        """Return the files of an artifact that have tables of its guard, with those of another.
+
+        Raises:
+            UserError: The artifact is damaged (E0652).
+        """
+        ...
+
+
+@runtime_checkable
 class RunnerSigner(Protocol):
     """A backend that builds programs which check a signature."""
 

@@ -15,6 +15,8 @@ from tcc.compiler.ir.backend import (
     Fetcher,
     FloatValueReader,
     GraphReader,
+    GuardCompiler,
+    GuardRunner,
     ImageRunner,
     InstructionCounter,
     IsaChooser,
@@ -299,6 +301,26 @@ class Device:
             return None
         backend, file = simulation
         return Device(backend, backend.targets[0], simulated_file=file)
+
+    def with_guard(self, guard: bytes) -> "Device":
+        """Return a copy that compiles a guard into its artifacts, if its artifacts are code."""
+        if not isinstance(self.backend, GuardCompiler):
+            return self
+        return replace(self, backend=self.backend.with_guard(self.target, guard))
+
+    def encode_guard_tables(self, folder: Path, guard: bytes) -> "Mapping[str, bytes]":
+        """Return the files of an artifact that change with the tables of its guard, by name."""
+        if not isinstance(self.backend, GuardCompiler):
+            return {}
+        return self.backend.encode_guard_tables(self.target, folder, guard)
+
+    def run_guard(
+        self, folder: Path, network_input: "Input", pixels: "Sequence[np.ndarray]"
+    ) -> "Sequence[np.ndarray] | None":
+        """Return the guard's numbers as the artifact computes them; None if it does not."""
+        if not isinstance(self.backend, GuardRunner):
+            return None
+        return self.backend.run_guard(self.target, folder, network_input, pixels)
 
     @property
     def signer(self) -> bytes | None:

@@ -207,6 +207,12 @@ def report_facts(facts: Mapping[Fact, bool]) -> None:
 _REMOVE = "remove this option"
 
 INT8_TARGET = Fact("no target is built as int8", "add `--precision int8`")
+EXACT_TARGET = Fact(
+    "no target is built as bit-exact int8", "add `--precision int8`, or another target"
+)
+CALIBRATION_IMAGES = Fact(
+    "no calibration images are given, and a guard is fitted to them", "give them with `--data`"
+)
 FRESH_CALIBRATION = Fact(
     "the scales come with the trained network",
     "give your own images with `--data`, or remove this option",

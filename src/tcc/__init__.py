@@ -20,7 +20,7 @@ Everything else can change in any version.
 import tcc.source_links as _  # noqa: F401, I001
 from typing import TYPE_CHECKING
 
-from tcc.bundles import build, evaluate, run, verify
+from tcc.bundles import build, evaluate, guard, run, verify
 from tcc.calibrations import calibrate
 from tcc.compiler.support import process_setup
 from tcc.compiler.support.diagnostics import CalibrationWarning, Diagnostic, SpecWarning, UserError
@@ -76,6 +76,7 @@ __all__ = [
     "calibrate",
     "check",
     "evaluate",
+    "guard",
     "load",
     "lower",
     "plot",

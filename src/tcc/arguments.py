@@ -59,6 +59,7 @@ ARGUMENTS: Mapping[str, ArgumentNeeds] = {
         "seed": (SPECS, _RANDOM),
         "trust": (SOME_BUNDLE,),
     },
+    "guard": _allow("trust"),
     "lower": {
         **_INTEGERS,
         "floors": (INT8_TARGET,),

@@ -13,6 +13,7 @@ from tcc.networks import resolve_spec
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.driver.evaluation import Evaluated
+    from tcc.compiler.driver.guard_stream import GuardStream
     from tcc.compiler.driver.predictions import Predictions
     from tcc.compiler.driver.target_agreement import BuildAgreement
     from tcc.compiler.driver.verification import VerifiedBundle
@@ -281,6 +282,39 @@ def verify(
         loaded_bundle, device, resolved_spec, weights_path, program
     )
     return verification.verify_bundle(loaded_bundle, device, program, network, sources)
+
+
+def guard(bundle: "Bundle | str | PathLike[str]", *, trust: bool = False) -> "GuardStream":
+    """Return the guard of a bundle, which reports images unlike those of the calibration.
+
+    If cases come as those of the guard images did, then with a confidence of 99 % over these, a
+    false alarm comes within N cases with a probability of at most N / 100,000. Silence promises
+    nothing.
+
+    Args:
+        bundle: A value that `build` returned, or the folder of a bundle that was built with
+            `--guard-data`.
+        trust: Run a program that was not built on this machine, and remember this for later runs.
+
+    Returns:
+        A stream of images, at its start. `judge(images)` returns a reading for each array of RGB
+        pixels, uint8 (height, width, 3): `is_unusual` and `feature`. `end_case()` ends a case (a
+        patient or a slide, or each image) and returns the `alarm`; `describe()` gives it in words.
+
+    Raises:
+        UserError: The bundle has no guard (E0746), or its program is not trusted.
+
+    Example:
+        stream = tcc.guard("build/ddsnet-blood-onnxruntime-int8")
+        (reading,) = stream.judge([pixels])
+        print(reading.is_unusual, stream.end_case(), stream.describe())
+    """
+    call_arguments = locals()
+    from tcc import arguments
+    from tcc.compiler.driver import guard_stream
+
+    arguments.check(guard, call_arguments)
+    return guard_stream.require_stream(*_load_bundle(bundle, trust))
 
 
 def evaluate(

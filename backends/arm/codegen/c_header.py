@@ -34,6 +34,7 @@ def load_runtime_sources(name: str, sections: frozenset[str]) -> dict[str, str]:
     """
     folder = files("tcc.backends.arm") / "runtime"
     names = (*RUNTIME_FILES, *(("ed25519.h", "signature.h") if "SIGNER" in sections else ()))
+    names += ("guard.h",) if "GUARD" in sections else ()
     texts = {file: (folder / file).read_text("utf-8") for file in names}
     return {
         file: rename_model(_select_sections(text, sections), name) for file, text in texts.items()
@@ -60,7 +61,7 @@ def render_header(network: Network, create: str, weights: int) -> str:
 
 
 _SECTION = re.compile(
-    r"^#ifdef MODEL_(COUNTS|ISAS|SIGNER)\n(.*?)^#endif\n", re.MULTILINE | re.DOTALL
+    r"^#ifdef MODEL_(COUNTS|GUARD|ISAS|SIGNER)\n(.*?)^#endif\n", re.MULTILINE | re.DOTALL
 )
 _RUN_LEVELS_DECLARATION = """\
 /* Run the network up to its 8-bit outputs: like model_run, but without dequantizing them.

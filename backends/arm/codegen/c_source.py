@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from tcc.backends.arm.codegen import c_header, operating_point
+from tcc.backends.arm.codegen import c_header, guard_tables, operating_point
 from tcc.backends.arm.codegen.c_header import format_floats, to_comment, to_string_literal
 from tcc.backends.arm.codegen.network import (
     COUNTS_BUFFER,
@@ -83,6 +83,7 @@ def generate_sources(network: Network, name: str, version: str) -> Sources:
             *_generate_contract(program.graph.inputs[0]),
             *_generate_memory(network),
             *_generate_layers(network),
+            *(guard_tables.generate_guard(network) if network.guard else ()),
             *steps,
             "",
             '#include "functions.h"',
@@ -94,12 +95,14 @@ def generate_sources(network: Network, name: str, version: str) -> Sources:
     create = f"model_create_{sha256(text.encode() + weights.content).hexdigest()[:12]}"
     text = text.replace("/* create */", f"#define MODEL_CREATE {create}")
     text = text.replace("/* mark */", to_string_literal(operating_point.build_mark(create)))
+    text = text.replace("/* guard mark */", to_string_literal(guard_tables.build_mark(create)))
     function_names = [
         *FUNCTIONS,
         *TABLES,
         *(["run_levels"] if find_quantized_outputs(program) else ()),
     ]
     function_names += COUNTER_FUNCTIONS if network.is_instrumented else ()
+    function_names += guard_tables.FUNCTIONS if network.guard else ()
     function_names += ISA_FUNCTIONS if network.has_isa_variants else ()
     exports = (
         *(f"{name}_{function_name}" for function_name in function_names),

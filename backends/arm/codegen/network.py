@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.schedule.arena import ALIGNMENT, Arena
 from tcc.backends.arm.schedule.program import Program
+from tcc.compiler.guard.guard_document import Guard
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ir.types import DType, Shape
 from tcc.compiler.ops.integer import Dequantize
@@ -16,13 +17,17 @@ INSTANCE_BYTES = 640
 COUNTS_BUFFER, COUNT_BYTES = "saturation counts", 16
 """The buffer of saturation counts, and its bytes per layer: two 64-bit counters."""
 
+GUARD_SUMS, GUARD_RING = "guard sums", "guard ring"
+"""The buffers of the guard: its sums, and some rows of the image."""
+
 
 @dataclass(frozen=True)
 class Network:
     """A program, the offsets of its values, and the symbols of its kernels.
 
     If `is_instrumented`, it counts saturated values in the arena's `COUNTS_BUFFER`. If
-    `has_isa_variants`, it chooses an instruction set when it is loaded.
+    `has_isa_variants`, it chooses an instruction set when it is loaded. With a `guard`, it sums
+    pixels and channels in each run.
     """
 
     program: Program
@@ -30,11 +35,16 @@ class Network:
     symbols: Mapping[Kernel, str]
     is_instrumented: bool = False
     has_isa_variants: bool = False
+    guard: Guard | None = None
 
     @property
     def sections(self) -> frozenset[str]:
         """Its optional sections: the names after MODEL_ in `#ifdef`s of `runtime/`."""
-        flags_by_section = {"COUNTS": self.is_instrumented, "ISAS": self.has_isa_variants}
+        flags_by_section = {
+            "COUNTS": self.is_instrumented,
+            "ISAS": self.has_isa_variants,
+            "GUARD": self.guard is not None,
+        }
         return frozenset(
             section for section, is_included in flags_by_section.items() if is_included
         )

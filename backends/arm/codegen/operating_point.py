@@ -73,7 +73,7 @@ def encode_files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str,
     """
     name, create = read_network(folder)
     needle = build_mark(create).encode()
-    binaries = {path.name: _read_content(path) for path in _find_binaries(folder, name)}
+    binaries = {path.name: _read_content(path) for path in find_binaries(folder, name)}
     marked = {file: content for file, content in binaries.items() if needle in content}
     if not marked:
         return {f"{name}-operating-point.txt": _write_text(create, points)}
@@ -107,7 +107,8 @@ def read_network(folder: Path) -> tuple[str, str]:
     raise fail("E0652", message, make_file_span(str(folder)), help=help)
 
 
-def _find_binaries(folder: Path, name: str) -> Iterator[Path]:
+def find_binaries(folder: Path, name: str) -> Iterator[Path]:
+    """Yield the libraries and the program of an artifact whose network has this name in C."""
     for file in (f"lib{name}.a", f"lib{name}.so", f"{name}-run"):
         if (folder / file).is_file():
             yield folder / file

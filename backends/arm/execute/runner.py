@@ -32,6 +32,8 @@ START_SECONDS, SECONDS_PER_INPUT = 120, 600
 """Time limits of a process in seconds: to start, and per input. qemu is about 30 times slower than
 the device, so this only ends a program that hangs."""
 BAD_INPUT, UNSIGNED = 2, 3
+MAX_GUARD_BYTES = 1 << 16
+"""Largest number of bytes of a guard's numbers for one image."""
 MAX_OUTPUT_VALUES = 1 << 26
 """Largest number of values that a program may output for one input."""
 Shapes = Mapping[str, tuple[int, ...]]
@@ -53,6 +55,34 @@ def infer(
 def run(machine: Machine, folder: Path, images: "Sequence[np.ndarray]") -> "list[Outputs]":
     """Return the raw outputs for each image, uint8 (height, width, 3)."""
     return _run_batches(machine, folder, (), ".ppm", map(encode_ppm, images))
+
+
+def run_guard(machine: Machine, folder: Path, pixels: "Sequence[np.ndarray]") -> "list[np.ndarray]":
+    """Return the guard's numbers for the images of a stream, int64 (numbers,) each.
+
+    Args:
+        machine: The machine.
+        folder: The artifact.
+        pixels: uint8 (height, width, channels) each, of the input's size.
+    """
+    count = len(pixels)
+    with atomic_files.create_scratch_folder() as temporary:
+        process = RunnerProcess(machine, find_runnable(machine, folder, temporary), temporary)
+        tensors = (np.ascontiguousarray(image.transpose(2, 0, 1), np.uint8) for image in pixels)
+        paths = _write_inputs(temporary, ".bin", (tensor.tobytes() for tensor in tensors), 0)
+        arguments = [argument for path in paths for argument in ("--tensor", str(path))]
+        numbers_path, limit = temporary / "guard", MAX_GUARD_BYTES * count
+        process.execute(
+            *("--quiet", "--guard", str(numbers_path), *arguments), inputs=count, max_bytes=limit
+        )
+        try:
+            with regular_files.open_file(numbers_path) as file:
+                content = file.read(limit + 1)
+        except OSError:
+            raise process.create_error("the program did not write the guard's numbers") from None
+        if len(content) % (8 * count):
+            raise process.create_error("the size of the guard's numbers is wrong")
+    return list(np.frombuffer(content, "<i8").astype(np.int64).reshape(count, -1))
 
 
 def encode_ppm(image: "np.ndarray") -> bytes:

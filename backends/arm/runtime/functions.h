@@ -9,6 +9,9 @@
 #include <string.h>
 
 #include "decision.h"
+#ifdef MODEL_GUARD
+#include "guard.h"
+#endif
 
 /* The instance is at the start of the arena, aligned to ALIGNMENT. */
 struct model_instance {
@@ -60,12 +63,30 @@ static void count_saturated(const model_instance *instance, int layer)
 }
 
 #endif
+#ifdef MODEL_GUARD
+static int64_t *get_guard_sums(const model_instance *instance)
+{
+    return (int64_t *)(void *)(instance->values + GUARD_SUMS_AT);
+}
+
+#endif
 /* Call the watcher after a layer; -1: before the first one. */
 static void notify_watcher(const model_instance *instance, int layer)
 {
 #ifdef MODEL_COUNTS
     if (layer >= 0)
         count_saturated(instance, layer);
+#endif
+#ifdef MODEL_GUARD
+    if (layer < 0)
+        guard_sum_pixels(instance->values + INPUT_AT,
+                         (uint16_t *)(void *)(instance->values + GUARD_RING_AT),
+                         get_guard_sums(instance));
+#if GUARD_CHANNELS
+    if (layer == GUARD_TAP)
+        guard_sum_channels((const guard_code *)(instance->values + layer_at[layer]),
+                           get_guard_sums(instance) + GUARD_SUMS);
+#endif /* GUARD_CHANNELS */
 #endif
     if (instance->watcher)
         instance->watcher(instance->user, layer,
@@ -286,6 +307,37 @@ int model_predict(model_instance *instance, const uint8_t *rgb, int width, int h
     return predict(instance, rgb, width, height, probabilities, decisions);
 }
 
+#ifdef MODEL_GUARD
+int model_guard(model_instance *instance, model_guard_state *state, model_guard_reading *reading)
+{
+    if (!state || !reading)
+        return MODEL_BAD_ARGUMENT;
+    int status = enter(instance);
+    if (status)
+        return status;
+    guard_judge(get_guard_sums(instance), state, reading);
+    return leave(instance, MODEL_OK);
+}
+
+int model_guard_case(model_guard_state *state)
+{
+    return state ? guard_end_case(state) : MODEL_GUARD_QUIET;
+}
+
+const int64_t *model_guard_sums(const model_instance *instance, size_t *count)
+{
+    if (!instance || !count || instance->network != model_weights)
+        return NULL;
+    *count = GUARD_CHANNELS;
+    return get_guard_sums(instance) + GUARD_SUMS;
+}
+
+const char *model_guard_feature(const model_guard_state *state)
+{
+    return state ? guard_features[guard_find_largest(state->trends)] : "";
+}
+
+#endif
 #ifdef MODEL_ISAS
 /* From the micro-kernels' dispatcher, another object file. */
 int micro_isa_choose(const char *name);

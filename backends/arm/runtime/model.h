@@ -179,6 +179,48 @@ int model_layer_saturation(model_instance *instance, int layer, model_saturation
 int model_reset_saturation(model_instance *instance);
 
 #endif
+#ifdef MODEL_GUARD
+/* The guard reports images unlike those of the calibration. After each image: model_guard with the
+ * state of its stream. After each case (a patient or a slide; without cases, after each image):
+ * model_guard_case.
+ *
+ * If cases come as those of the guard images did, then with a confidence of 99 % over these, a
+ * false alarm comes within N cases with a probability of at most N / 100,000. Silence promises
+ * nothing. `tcc field` writes tables for the images of a site into the libraries.
+ */
+enum { MODEL_GUARD_FEATURES = 19 };
+
+/* Alarms of a stream: none; the pictures differ from those of calibration; the network sees
+ * something else, and its accuracy here is not known. */
+enum { MODEL_GUARD_QUIET = 0, MODEL_GUARD_PICTURES = 1, MODEL_GUARD_NETWORK = 2 };
+
+/* The state of a stream of images; begin with all zeros. */
+typedef struct {
+    int64_t evidence[3], steps[3];
+    int32_t trends[MODEL_GUARD_FEATURES], deviations[MODEL_GUARD_FEATURES], images;
+} model_guard_state;
+
+/* What the guard reads of an image: its scores, whether it is unlike the calibration images (at
+ * most about 1 in 20 normal ones is), and the feature that differs most. */
+typedef struct {
+    int32_t picture, drift, layer, deviations[MODEL_GUARD_FEATURES];
+    int unusual;
+    const char *feature;
+} model_guard_reading;
+
+/* Judge the image of the instance's last run, and add it to the running case of a stream. */
+int model_guard(model_instance *instance, model_guard_state *state, model_guard_reading *reading);
+
+/* End the running case of a stream, and return its alarm. */
+int model_guard_case(model_guard_state *state);
+
+/* Return the sums of the guard's layer in the last run, for tests; NULL without an instance. */
+const int64_t *model_guard_sums(const model_instance *instance, size_t *count);
+
+/* Return the feature that differs most in a stream. */
+const char *model_guard_feature(const model_guard_state *state);
+
+#endif
 #ifdef MODEL_ISAS
 /* Set the instruction set of all instances, by a name in MODEL_ISAS. NULL selects the best one that
  * this processor supports, which is also selected when the library is loaded. MODEL_BAD_ARGUMENT if

@@ -43,6 +43,9 @@ static const char usage[] =
     "  --profile FILE    write lines of layer, kernel and nanoseconds to FILE: for each input\n"
     "                    creation and preprocessing, then every layer of each run\n"
     "  --layers FILE     write the result of each layer of each run to FILE, in memory order\n"
+#ifdef MODEL_GUARD
+    "  --guard FILE      write the guard's numbers of each input to FILE: raw int64\n"
+#endif
     "  --quiet           print no classes\n"
     "  --describe        print inputs, outputs, memory and layers as JSON, and exit\n"
     "  --version         print the version, and exit\n"
@@ -68,6 +71,54 @@ enum { RAW, TIMES, PROFILE, LAYERS, FILES };
 static const char *const file_options[FILES] = {"--raw", "--times", "--profile", "--layers"};
 static FILE *files[FILES];
 
+#ifdef MODEL_GUARD
+/* The guard's stream, in which each input is one case, and the file for its numbers. */
+static model_guard_state stream;
+static FILE *guard_file;
+static int alarm_level;
+
+/* Write the numbers of an input: see `list_numbers` in compiler/bundle/guard_readings.py. */
+static void write_guard(const model_guard_reading *reading)
+{
+    int64_t numbers[5 + 3 + 2 * MODEL_GUARD_FEATURES] = {reading->picture, reading->drift,
+                                                         reading->layer, reading->unusual,
+                                                         alarm_level};
+    for (int i = 0; i < 3; i++)
+        numbers[5 + i] = stream.evidence[i];
+    for (int k = 0; k < MODEL_GUARD_FEATURES; k++) {
+        numbers[8 + k] = stream.trends[k];
+        numbers[8 + MODEL_GUARD_FEATURES + k] = reading->deviations[k];
+    }
+    size_t count = 0;
+    const int64_t *sums = model_guard_sums(instance, &count);
+    if (fwrite(numbers, sizeof numbers, 1, guard_file) != 1 ||
+        (count && fwrite(sums, count * sizeof *sums, 1, guard_file) != 1))
+        fail(FAULT, "--guard", strerror(errno));
+}
+
+/* Judge the input of the last run. */
+static void guard_input(const char *path)
+{
+    model_guard_reading reading;
+    check(path, model_guard(instance, &stream, &reading));
+    alarm_level = model_guard_case(&stream);
+    if (guard_file)
+        write_guard(&reading);
+    if (!quiet && reading.unusual)
+        printf("  unlike the calibration images (at most 1 in 20 normal ones is): %s\n",
+               reading.feature);
+}
+
+static void print_alarm(void)
+{
+    if (alarm_level == MODEL_GUARD_NETWORK)
+        puts("the network sees something else: its accuracy here is not known");
+    if (alarm_level == MODEL_GUARD_PICTURES)
+        printf("the pictures differ from those of calibration, most of all in %s\n",
+               model_guard_feature(&stream));
+}
+
+#endif
 /* Time in milliseconds of the creation of the instance. */
 static double creation;
 
@@ -148,6 +199,9 @@ static void run(const char *path)
         if (repeat > 1)
             printf("  median of %ld runs: %.3f ms\n", repeat, times[repeat / 2]);
     }
+#ifdef MODEL_GUARD
+    guard_input(path);
+#endif
     free(times);
 }
 
@@ -205,6 +259,12 @@ static int set_option(const char *option, const char *value, const char **size)
     else if (!strcmp(option, "--threads"))
         check(option, model_set_threads(instance, (int)parse_number(option, value, 1,
                                                                     MODEL_MAX_THREADS)));
+#ifdef MODEL_GUARD
+    else if (!strcmp(option, "--guard") && !guard_file) {
+        if (!(guard_file = fopen(value, "wb")))
+            fail(BAD_INPUT, value, strerror(errno));
+    }
+#endif
 #ifdef MODEL_ISAS
     else if (!strcmp(option, "--isa"))
         set_isa(option, value);
@@ -236,6 +296,10 @@ static void close_files(void)
     for (int file = 0; file < FILES; file++)
         if (files[file] && fclose(files[file]))
             fail(FAULT, file_options[file], strerror(errno));
+#ifdef MODEL_GUARD
+    if (guard_file && fclose(guard_file))
+        fail(FAULT, "--guard", strerror(errno));
+#endif
     if (fflush(stdout))
         fail(FAULT, "standard output", strerror(errno));
 }
@@ -276,6 +340,10 @@ int main(int count, char **arguments)
     }
     if (!inputs)
         fail(BAD_INPUT, "no input", "give an image or a tensor; see --help");
+#ifdef MODEL_GUARD
+    if (!quiet)
+        print_alarm();
+#endif
 #ifdef MODEL_COUNTS
     if (!quiet)
         print_saturation();

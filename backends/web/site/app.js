@@ -128,6 +128,9 @@ async function classify({ name, makePicture, classify: runClassifier }) {
     classified.push({ name, result });
     elements.results.prepend(createCard(name, makePicture(formatSummary(result)), result));
     showSaturation(result.saturation);
+    // #ifdef GUARD
+    showGuard(result.guard);
+    // #endif
   } catch (error) {
     elements.results.prepend(createFailureCard(name, error.message));
   }
@@ -142,6 +145,16 @@ function showSaturation(saturation) {
     ` the ${reference} counted calibration images. The effect on accuracy is unknown.`;
 }
 
+// #ifdef GUARD
+/** Show the alarm of the guard, or the note about this image, in place of the clipped values. */
+function showGuard({ isUnusual, feature, text }) {
+  const note =
+    'The last image is unlike the calibration images (at most 1 in 20 normal ones is): ' + feature;
+  elements.saturation.hidden = !text && !isUnusual;
+  elements.saturation.textContent = text ? `${text[0].toUpperCase()}${text.slice(1)}.` : `${note}.`;
+}
+
+// #endif
 function makeFileJob(file) {
   return {
     name: file.name,
@@ -212,6 +225,9 @@ elements.clear.addEventListener('click', () => {
   elements.results.replaceChildren();
   classified.length = 0;
   classifier.saturation?.reset();
+  // #ifdef GUARD
+  classifier.guard?.reset();
+  // #endif
   for (const id of ['clear', 'save']) elements[id].disabled = true;
   elements.none.hidden = false;
   elements.saturation.hidden = true;

@@ -2,6 +2,9 @@
 // It needs no browser window. `read(path, progress)` returns the bytes of a file of the bundle.
 
 import { apply } from './contract.js';
+// #ifdef GUARD
+import { Guard } from './guard.js';
+// #endif
 import { decode } from './image.js';
 import { Network } from './network.js';
 import { reading } from './outputs.js';
@@ -67,12 +70,25 @@ export class Classifier {
     return {
       outputs: results,
       saturation: this.saturation ? this.saturation.add(tensors).counts() : undefined,
+      // #ifdef GUARD
+      guard: await this.judge(apply(input.preprocess, image, input.shape), tensors),
+      // #endif
       remarks: image.remarks ?? [],
       exact: image.exact ?? false,
       seconds: (performance.now() - start) / 1000,
     };
   }
 
+  // #ifdef GUARD
+  /** Judge an image, which is one case of the stream; return {isUnusual, feature, alarm, text}. */
+  async judge(values, tensors) {
+    this.guard ??= new Guard(parseJson(await this.readVerified('guard.json')));
+    const { isUnusual, feature } = this.guard.add(values, tensors);
+    this.guard.endCase();
+    return { isUnusual, feature, alarm: this.guard.alarm(), text: this.guard.describe() };
+  }
+
+  // #endif
   /** Run each test vector from its image file; `onProgress` receives {name, done, total}. */
   async replay(onProgress = () => {}) {
     const { input, goldens } = this.manifest;
