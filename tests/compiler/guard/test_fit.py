@@ -71,13 +71,13 @@ def test_a_guard_without_a_layer_has_two_scores():
 
 def test_equal_inputs_give_equal_bytes_and_they_read_back(guard, tmp_path):
     random = np.random.default_rng(0)
-    again = fit(random, draw_set(random, 100))
+    second_guard = fit(random, draw_set(random, 100))
     content = guard_document.encode(guard)
-    assert guard_document.encode(again) == content
+    assert guard_document.encode(second_guard) == content
     (tmp_path / "guard.json").write_bytes(content)
-    read = guard_document.read_guard(tmp_path / "guard.json")
-    assert replace(read, seal="") == guard
-    assert guard_document.encode(read) == content
+    stored_guard = guard_document.read_guard(tmp_path / "guard.json")
+    assert replace(stored_guard, seal="") == guard
+    assert guard_document.encode(stored_guard) == content
 
 
 def test_the_tables_of_the_largest_guard_fit_4_kb():
@@ -87,10 +87,12 @@ def test_the_tables_of_the_largest_guard_fit_4_kb():
     forms = draw_set(random, 200)
     guard_images = draw_set(random, 100)
     many = {"channel_sums": random.integers(0, 5000, (200, channels))}
-    held = {"channel_sums": random.integers(0, 5000, (100, channels))}
+    guard_sums = {"channel_sums": random.integers(0, 5000, (100, channels))}
     changed = {name: forms.features[:50] + random.integers(-300, 300, 19) for name in names}
     plan = GuardPlan((3, 64, 64), 1, "layer", (channels, 8, 8), 1)
-    guard = fit_guard(plan, replace(forms, **many, changed=changed), replace(guard_images, **held))
+    guard = fit_guard(
+        plan, replace(forms, **many, changed=changed), replace(guard_images, **guard_sums)
+    )
     picture, layer, drift = guard.picture, guard.layer, guard.drift
     size = 2 * len(picture.center) + 2 * len(picture.rows) + len(picture.shifts)
     size += 4 * channels + 2 * channels + 2 * len(layer.directions) + 3 * len(layer.weights)

@@ -124,16 +124,16 @@ def test_cases_keep_the_promise_where_counted_images_break_it(size):
     false = {True: 0, False: 0}
     for draw in range(4):
         random = np.random.default_rng(draw)
-        held = draw_set(random, len(cases), cases=cases, spread=3)
-        guard = fit(random, held, forms=300)
+        guard_images = draw_set(random, len(cases), cases=cases, spread=3)
+        guard = fit(random, guard_images, forms=300)
         assert guard.calibrated.cases == 100
         stream_cases = np.repeat(np.arange(400), size)
         new = draw_set(random, len(stream_cases), cases=stream_cases, spread=3)
         scores = compute_scores(guard, new.features, new.channel_sums)
         by_case, by_image = Streams(guard, 20), Streams(guard, 20)
         for _ in range(200):
-            chosen = random.integers(0, 400, 20)
-            images = chosen[:, None] * size + np.arange(size)
+            drawn_cases = random.integers(0, 400, 20)
+            images = drawn_cases[:, None] * size + np.arange(size)
             by_case.add_case(scores, images)
             for column in images.T:
                 by_image.add_case(scores, column[:, None])
