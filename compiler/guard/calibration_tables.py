@@ -21,7 +21,7 @@ from tcc.compiler.guard.guard_document import (
 from tcc.compiler.reference.confidence_intervals import compute_beta_quantile
 
 Int64 = NDArray[np.int64]
-TAILS = (0.3, 0.1, 0.03)
+TAILS = (0.15, 0.02)
 """Shares of the guard images above each threshold of a picture or a layer."""
 BET = 0.9
 """Share of the evidence that is bet on each image."""

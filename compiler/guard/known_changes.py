@@ -118,4 +118,5 @@ def apply_change(name: str, pixels: Pixels) -> Pixels:
     if pixels.shape[2] == 3:
         return np.ascontiguousarray(changed)
     # A camera for grey images cannot see a change of colour: it records the mean.
-    return np.rint(changed.mean(axis=2, keepdims=True)).astype(np.uint8)
+    grey: Pixels = np.rint(changed.mean(axis=2, keepdims=True)).astype(np.uint8)
+    return grey

@@ -121,7 +121,7 @@ class ImageReader:
         self.row_step = row_step or self.plan.row_step
         self._sum_channels = measure.create_channel_reader(program, self.plan)
 
-    def read(self, images: list[Pixels]) -> tuple[Int64, Int64]:
+    def read_images(self, images: list[Pixels]) -> tuple[Int64, Int64]:
         """Return the features and channel sums of images."""
         _, height, width = self.plan.shape
         sums = np.stack([compute_sums(pixels, self.row_step) for pixels in images])
@@ -174,32 +174,32 @@ def measure_case(case: Case, shared: Path, program: Model) -> tuple[dict[str, Se
             order = random.permutation(len(paths))[:MAX_TRAIN]
             infos, pixels = [infos[i] for i in order], [pixels[i] for i in order]
         sets[split] = Set(
-            *reader.read(pixels),
+            *reader.read_images(pixels),
             tuple(info["label"] for info in infos),
             tuple(info["group"] for info in infos),
         )
         if split == "train":
             sets[split] = replace(
-                sets[split], changed=reader.read_changes(pixels[: 2 * measure.MAX_CHANGED])
+                sets[split], changed=reader.read_changes(pixels[: measure.MAX_CHANGED])
             )
     normal = [pixels[index] for index in random.permutation(len(pixels))[:SHIFTED_IMAGES]]
     shifted = {
         name: [change(image, random) for image in normal]
         for name, change in guard_images.CHANGES.items()
     }
-    for name, place in guard_images.FOREIGN.items():
-        if not place.startswith(case.data):
-            paths = guard_images.list_images(shared / "data" / place)
+    for name, image_folder in guard_images.FOREIGN.items():
+        if not image_folder.startswith(case.data):
+            paths = guard_images.list_images(shared / "data" / image_folder)
             selected = random.permutation(len(paths))[:SHIFTED_IMAGES]
             shifted[f"foreign: {name}"] = [
                 guard_images.read_pixels(paths[index], size) for index in selected
             ]
-    drawn = guard_images.list_images(Path(__file__).parents[2] / "zoo" / "samples")
-    shifted["foreign: drawn"] = [guard_images.read_pixels(path, size) for path in drawn]
+    drawn_paths = guard_images.list_images(Path(__file__).parents[2] / "zoo" / "samples")
+    shifted["foreign: drawn"] = [guard_images.read_pixels(path, size) for path in drawn_paths]
     shifted["uniform noise"] = [guard_images.draw_noise(size, random) for _ in range(100)]
     shifted["flat"] = [guard_images.draw_flat(size, random) for _ in range(100)]
     for name, images in shifted.items():
-        sets[name] = Set(*reader.read(images), ("",) * len(images), ("",) * len(images))
+        sets[name] = Set(*reader.read_images(images), ("",) * len(images), ("",) * len(images))
     return sets, reader.plan
 
 
@@ -227,8 +227,8 @@ def count_false_alarms(guard: Guard, normal: Set, random: np.random.Generator) -
     for size in (20, 50, 200):
         streams = Streams(guard, 100)
         for _ in range(1000):
-            chosen = labels[random.integers(0, len(labels), 100)]
-            cases = [random.choice(np.flatnonzero(labels == label), size) for label in chosen]
+            case_labels = labels[random.integers(0, len(labels), 100)]
+            cases = [random.choice(np.flatnonzero(labels == label), size) for label in case_labels]
             streams.add_case(scores, np.stack(cases))
         result[f"1,000 cases of {size} images of one class"] = float((streams.alarms > 0).mean())
     streams = Streams(guard, 100)
