@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -30,13 +30,11 @@ from tcc.compiler.support import option_requirements
 from tcc.compiler.support.option_requirements import (
     BUNDLES,
     ONE_NETWORK,
+    PROMISED,
     SOME_BUNDLE,
     SPEC_OR_FITTED,
     SPECS,
 )
-
-if TYPE_CHECKING:
-    from tcc.compiler.driver.fitting import Criterion
 
 Networks = Annotated[
     list[str] | None,
@@ -111,8 +109,69 @@ ConfidenceOption = Annotated[
         min=0.0,
         max=0.999999,
         show_default=False,
-        help="With --sensitivity, the confidence of the certificate; 0 for a threshold that only "
-        "has the sensitivity on the images of the fit. Default: 0.95.",
+        help="With --fit, the confidence of what is promised about new images; 0 for a threshold "
+        "that only has the sensitivity or specificity on the images of the fit. Default: 0.95.",
+    ),
+]
+SpecificityOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="With --fit, the specificity that the thresholds must have on new images. With "
+        "--sensitivity, both must hold together.",
+    ),
+]
+PpvOption = Annotated[
+    float | None,
+    typer.Option(
+        "--ppv",
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="With --fit and --prevalence, the positive predictive value that the thresholds must "
+        "have on new images: the share of images with CLASS among those predicted as CLASS.",
+    ),
+]
+PrevalenceOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.000001,
+        max=0.999999,
+        show_default=False,
+        help="With --sensitivity, --specificity or --ppv, the share of CLASS among new images. "
+        "Certifies the predictive values there, together with both rates.",
+    ),
+]
+SetsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--sets",
+        metavar="SHARE",
+        min=0.000001,
+        max=0.999999,
+        show_default=False,
+        help="With --fit, also fit prediction sets: of new images, a SHARE or more have their "
+        "class in the set of classes that is given.",
+    ),
+]
+ByClassOption = Annotated[
+    bool,
+    typer.Option("--by-class", help="With --sets, promise the share for each class separately."),
+]
+AbstainOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.000001,
+        max=0.999999,
+        show_default=False,
+        help="With --fit, also fit when to give no answer: of all new images, a SHARE or less is "
+        "answered wrongly.",
     ),
 ]
 Bootstrap = Annotated[
@@ -160,7 +219,13 @@ def evaluate(
     carry: CarryOption = None,
     positive: PositiveOption = None,
     sensitivity: SensitivityOption = None,
+    specificity: SpecificityOption = None,
+    ppv: PpvOption = None,
+    prevalence: PrevalenceOption = None,
     confidence: ConfidenceOption = None,
+    sets: SetsOption = None,
+    by_class: ByClassOption = False,
+    abstain: AbstainOption = None,
     saturation: SaturationOption = False,
     calibration: IntegersOption = None,
     bootstrap: Bootstrap = None,
@@ -176,7 +241,15 @@ def evaluate(
     A spec runs at fp32 in the reference executor. The predicted class has the largest output, and
     the smallest index among equal ones. Several networks are compared with McNemar's test.
     """
-    criterion = _create_criterion(fit, positive, sensitivity, confidence)
+    criterion = None
+    if fit:
+        from tcc.compiler.driver.fit_criterion import DEFAULT_CONFIDENCE, Criterion
+
+        used_confidence = DEFAULT_CONFIDENCE if confidence is None else confidence
+        criterion = Criterion(
+            positive, sensitivity, used_confidence, specificity, ppv, prevalence, sets, by_class,
+            abstain,
+        )  # fmt: skip
     side_name = run_splits.parse_side(side)
     request = EvaluationRequest(
         data, weights.weights, weights.seed, settings, strict, criterion, carry, split, side_name,
@@ -225,14 +298,6 @@ def _require_networks(folders: Sequence[Path | None], request: EvaluationRequest
             SPEC_OR_FITTED: fits,
             SOME_BUNDLE: any(bundles),
             ONE_NETWORK: len(bundles) == 1,
+            PROMISED: request.fit is None or request.fit.confidence > 0,
         }
     )
-
-
-def _create_criterion(
-    fit: bool, positive: str | None, sensitivity: float | None, confidence: float | None
-) -> "Criterion | None":
-    from tcc.compiler.driver.fitting import DEFAULT_CONFIDENCE, Criterion
-
-    used_confidence = DEFAULT_CONFIDENCE if confidence is None else confidence
-    return Criterion(positive, sensitivity, used_confidence) if fit else None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.data.split_file import RunSplit
     from tcc.compiler.driver.evaluation import Evaluated
-    from tcc.compiler.driver.fitting import Criterion
+    from tcc.compiler.driver.fit_criterion import Criterion
     from tcc.compiler.driver.labelled_images import LabelledImages
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.driver.saturation import Saturation
@@ -443,7 +443,10 @@ def _evaluate_images(
         judged_point = replace(point, judged=target_check.evaluate_point(point, evaluated))
         assert judged_point.judged
         warnings = target_check.find_misses(
-            judged_point, judged_point.judged, str(bundle_images.judging.path)
+            judged_point,
+            judged_point.judged,
+            bundle_images.judging.labels,
+            str(bundle_images.judging.path),
         )
         points = tuple(judged_point if candidate is point else candidate for candidate in points)
         point = judged_point

@@ -91,7 +91,7 @@ def render_figure(figure: float | None, bounds: "Bounds | None") -> str:
 
 def _print_point(report: Report, evaluation: EvaluationReport) -> None:
     """Print the operating point: temperature and thresholds, and how they were fitted."""
-    from tcc.compiler.driver import target_check
+    from tcc.compiler.driver import set_check, target_check
 
     point = evaluation.point
     if point is None:
@@ -101,6 +101,8 @@ def _print_point(report: Report, evaluation: EvaluationReport) -> None:
     if fitted.likelihood:
         unscaled_loss, scaled_loss = fitted.likelihood
         text += f" (log loss {unscaled_loss:.4f} without, {scaled_loss:.4f} with temperature)"
+    elif point.rate_certificates:
+        text += " (not fitted: the certificate counts every image)"
     if fitted.likelihood and unscaled_loss == scaled_loss and point.temperature == 1:
         text = "temperature 1 (no other temperature lowers the log loss)"
     program = f"{evaluation.subject['target']} {evaluation.subject['precision']}"
@@ -119,7 +121,16 @@ def _print_point(report: Report, evaluation: EvaluationReport) -> None:
         report.print_text(f"probability thresholds: {text}; criterion: {point.criterion}")
     for line in target_check.describe_certificates(point):
         report.print_text(line)
+    for line in target_check.describe_rate_certificates(point):
+        report.print_text(line)
+    if point.sets:
+        for line in set_check.describe_sets(point.sets, evaluation.labels):
+            report.print_text(line)
+    if point.abstention:
+        report.print_text(set_check.describe_abstention(point.abstention))
     _print_checks(report, point)
+    for line in set_check.describe_sets_check(point, evaluation.labels):
+        report.print_text(line)
     if evaluation.stored_bundle:
         report.print_text(f"stored in {evaluation.stored_bundle}")
 
