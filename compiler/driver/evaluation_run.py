@@ -499,6 +499,11 @@ def report_programs(report: Report, device: "Device", model: Path) -> None:
         return
     if backend.has_operating_points_in_libraries(device.target, model):
         report.print_note("libraries and program contain the fitted values: install them again")
+        for header in sorted(model.glob("*_sets.h")):
+            report.print_note(
+                f"{header.name} decides on prediction sets and answers: include it in your program."
+                " The program of the bundle does not print them"
+            )
     else:
         report.warn_text(
             "this bundle is of an older version: its program needs the file with the fitted values "

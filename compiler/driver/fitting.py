@@ -18,7 +18,6 @@ from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.operating_point import (
     FittingData,
     OperatingPoint,
-    RateCertificate,
     ThresholdCertificate,
 )
 from tcc.compiler.ir.types import OutputActivation
@@ -382,6 +381,7 @@ def store(bundle: Bundle, device: Device, points: Sequence[OperatingPoint]) -> B
     """
     files = device.encode_operating_points(bundle.model, points)
     signature = device.read_runner_signature(bundle.model)
-    # The signature was for the old program.
-    dropped = (signature.file,) if signature else ()
+    old_files = device.encode_operating_points(bundle.model, bundle.manifest.operating_points)
+    # The signature was for the old program, and other files for numbers that are not fitted now.
+    dropped = (*([signature.file] if signature else ()), *(old_files.keys() - files.keys()))
     return bundle_folder.rewrite_bundle(bundle, points, files, dropped)

@@ -77,10 +77,11 @@ def fit_rates(scores: ClassScores, criterion: Criterion) -> tuple[float, RateCer
     if not reached:
         allowed = _compute_side_confidence(scores, criterion, len(CANDIDATES))
         _refuse_few(scores, criterion, "sensitivity", CANDIDATES[-1], allowed)
-    for threshold, certificate in reached:
-        if criterion.ppv is not None and (certificate.ppv or 0.0) >= criterion.ppv:
-            return threshold, certificate
-    _refuse_rates(scores, criterion, max((c for _, c in reached), key=lambda c: c.ppv or 0.0))
+    best = max((certificate for _, certificate in reached), key=lambda c: c.ppv or 0.0)
+    assert criterion.ppv is not None
+    if (best.ppv or 0.0) < criterion.ppv:
+        _refuse_rates(scores, criterion, best)
+    return next(pair for pair in reached if (pair[1].ppv or 0.0) >= criterion.ppv)
 
 
 def _compute_side_confidence(scores: ClassScores, criterion: Criterion, candidates: int) -> float:
@@ -220,10 +221,8 @@ def _check_rates(
         UserError: It has not (E1268).
     """
     specificity, ppv = certificate.specificity, certificate.ppv
-    has_specificity = (
-        criterion.specificity is None
-        or specificity is not None
-        and specificity.at_least >= criterion.specificity
+    has_specificity = criterion.specificity is None or (
+        specificity is not None and specificity.at_least >= criterion.specificity
     )
     # Of several candidates, one is chosen later.
     has_ppv = certificate.candidates > 1 or (ppv or 0.0) >= (criterion.ppv or 0.0)
@@ -242,9 +241,10 @@ def _refuse_few(
     help = f"no number certifies a {name} of 1: request less"
     if needed is not None:
         other_name = "specificity" if of_class else "sensitivity"
+        target = "of the class" if of_class else "of other classes"
         help = (
-            f"fit to at least {needed:,} such {unit}, about {ADVISED_FACTOR * needed:,} for a useful"
-            f" {other_name}; or request less"
+            f"fit to at least {needed:,} {unit} {target}, about"
+            f" {ADVISED_FACTOR * needed:,} for a useful {other_name}; or request less"
         )
         if not criterion.is_two_sided:
             help += ", or use `--confidence 0` for a threshold without a certificate"
@@ -262,7 +262,8 @@ def _refuse_rates(
 ) -> NoReturn:
     """Refuse rates that these images do not certify at one threshold (E1268)."""
     sensitivity, specificity = certificate.sensitivity, certificate.specificity
-    assert sensitivity is not None and specificity is not None
+    assert sensitivity is not None
+    assert specificity is not None
     text = f"sensitivity {sensitivity.at_least:.4f}, specificity {specificity.at_least:.4f}"
     needed_specificity = criterion.specificity or 0.0
     if criterion.ppv is not None and criterion.prevalence is not None:

@@ -91,24 +91,17 @@ def render_figure(figure: float | None, bounds: "Bounds | None") -> str:
 
 def _print_point(report: Report, evaluation: EvaluationReport) -> None:
     """Print the operating point: temperature and thresholds, and how they were fitted."""
-    from tcc.compiler.driver import set_check, target_check
+    from tcc.compiler.driver import target_check
 
     point = evaluation.point
     if point is None:
         return
     fitted = point.fitted
-    text = f"temperature {point.temperature:.4g}"
-    if fitted.likelihood:
-        unscaled_loss, scaled_loss = fitted.likelihood
-        text += f" (log loss {unscaled_loss:.4f} without, {scaled_loss:.4f} with temperature)"
-    elif point.rate_certificates:
-        text += " (not fitted: the certificate counts every image)"
-    if fitted.likelihood and unscaled_loss == scaled_loss and point.temperature == 1:
-        text = "temperature 1 (no other temperature lowers the log loss)"
     program = f"{evaluation.subject['target']} {evaluation.subject['precision']}"
     applied_to = "" if fitted.program == program else f", applied to {program}"
     report.print_text(
-        f"{text}, fitted on {fitted.images:,} images with {fitted.program}{applied_to}"
+        f"{_describe_temperature(point)}, fitted on {fitted.images:,} images with"
+        f" {fitted.program}{applied_to}"
     )
     if evaluation.log_loss is not None:
         report.print_text(f"log loss {evaluation.log_loss:.4f} on the held-out images")
@@ -123,16 +116,35 @@ def _print_point(report: Report, evaluation: EvaluationReport) -> None:
         report.print_text(line)
     for line in target_check.describe_rate_certificates(point):
         report.print_text(line)
+    _print_checks(report, point)
+    _print_sets(report, point, evaluation.labels)
+    if evaluation.stored_bundle:
+        report.print_text(f"stored in {evaluation.stored_bundle}")
+
+
+def _describe_temperature(point: "OperatingPoint") -> str:
+    text = f"temperature {point.temperature:.4g}"
+    if not point.fitted.likelihood:
+        if point.rate_certificates:
+            text += " (not fitted: the certificate counts every image)"
+        return text
+    unscaled_loss, scaled_loss = point.fitted.likelihood
+    if unscaled_loss == scaled_loss and point.temperature == 1:
+        return "temperature 1 (no other temperature lowers the log loss)"
+    return f"{text} (log loss {unscaled_loss:.4f} without, {scaled_loss:.4f} with temperature)"
+
+
+def _print_sets(report: Report, point: "OperatingPoint", labels: tuple[str, ...]) -> None:
+    """Print what prediction sets and abstention promise, and how they do on other images."""
+    from tcc.compiler.driver import set_check
+
     if point.sets:
-        for line in set_check.describe_sets(point.sets, evaluation.labels):
+        for line in set_check.describe_sets(point.sets, labels):
             report.print_text(line)
     if point.abstention:
         report.print_text(set_check.describe_abstention(point.abstention))
-    _print_checks(report, point)
-    for line in set_check.describe_sets_check(point, evaluation.labels):
+    for line in set_check.describe_sets_check(point, labels):
         report.print_text(line)
-    if evaluation.stored_bundle:
-        report.print_text(f"stored in {evaluation.stored_bundle}")
 
 
 def _print_checks(report: Report, point: "OperatingPoint") -> None:
