@@ -45,13 +45,14 @@ def find_problem(point: OperatingPoint, output: OutputContract | None) -> str:
 
 
 def _list_problems(point: OperatingPoint, output: OutputContract) -> Iterator[str]:
-    yield from _list_judged_problems(point)
     yield from _list_certificate_problems(point)
     yield from _list_rates_problems(point)
     if point.sets:
         yield from _list_sets_problems(point.sets, output)
     if point.abstention:
         yield from _list_abstention_problems(point.abstention, output)
+    if point.judged:
+        yield from _list_judged_problems(point, point.judged)
 
 
 def _list_certificate_problems(point: OperatingPoint) -> Iterator[str]:
@@ -78,12 +79,10 @@ def _find_certificate_problem(point: OperatingPoint, certificate: ThresholdCerti
     return ""
 
 
-def _list_judged_problems(point: OperatingPoint) -> Iterator[str]:
-    judged_point = point.judged
-    if judged_point is None:
-        return
-    if len(judged_point.thresholds) != len(point.thresholds):
-        yield f"{len(judged_point.thresholds)} thresholds are evaluated, not {len(point.thresholds)}"
+def _list_judged_problems(point: OperatingPoint, judged_point: HeldOutCheck) -> Iterator[str]:
+    checked = len(judged_point.thresholds)
+    if checked != len(point.thresholds):
+        yield f"{checked} thresholds are evaluated, not {len(point.thresholds)}"
     for check in judged_point.thresholds:
         if check.target != point.target or not 0 <= (check.target or 0.0) <= 1:
             yield f"`{check.label[:40]}` is evaluated against another target"

@@ -231,17 +231,17 @@ def describe_rate_certificates(point: OperatingPoint) -> Iterator[str]:
         if certificate.ppv is not None and certificate.npv is not None:
             bounds.append(
                 f"at a prevalence of {certificate.prevalence:g} the positive predictive value is"
-                f" {certificate.ppv:.4g} or more, the negative {certificate.npv:.4g} or more"
+                f" {certificate.ppv:.4g} or more and the negative {certificate.npv:.4g} or more"
             )
         counts = "; ".join(
             f"{name}: {rate.counted:,} {'images' if rate.cases is None else 'cases'},"
             f" {rate.misses:,} of them on the wrong side"
             for name, rate in rates
         )
+        together = ", all" if len(bounds) > 1 else ""
         yield (
-            f"`{certificate.label}`: on images like these, {', and '.join(bounds)},"
-            f" {'all ' if len(bounds) > 1 else ''}with {certificate.confidence:.4g} confidence"
-            f" ({counts})"
+            f"`{certificate.label}`: on images like these, {', '.join(bounds)}{together} with"
+            f" {certificate.confidence:.4g} confidence ({counts})"
         )
         yield (
             f"`{certificate.label}`: on these images, the sensitivity is"

@@ -87,17 +87,19 @@ def _render_sets(name: str, points: Sequence[OperatingPoint]) -> Mapping[str, by
     with_margin = next((point for point in points if point.abstention), None)
     if with_sets is None and with_margin is None:
         return {}
+    sets_output = with_sets.output if with_sets else ""
+    answer_output = with_margin.output if with_margin else ""
     sets = with_sets.sets if with_sets else None
     abstention = with_margin.abstention if with_margin else None
     gaps = [-1.0 if gap is None else gap for gap in sets.gaps] if sets else [0.0]
     margin = abstention.margin if abstention else 0.0
     numbers = (
-        f"#define MODEL_SETS_OUTPUT {to_string_literal(with_sets.output if with_sets else '')}",
+        f"#define MODEL_SETS_OUTPUT {to_string_literal(sets_output)}",
         f"#define MODEL_SET_GAPS {len(gaps)} /* 1: one gap for all classes */",
         "static const float model_set_gaps[MODEL_SET_GAPS] = {",
         f"    {format_floats(gaps, len(gaps))},",
         "};",
-        f"#define MODEL_ANSWER_OUTPUT {to_string_literal(with_margin.output if with_margin else '')}",
+        f"#define MODEL_ANSWER_OUTPUT {to_string_literal(answer_output)}",
         f"#define MODEL_ANSWER_MARGIN {format_floats([margin], 1)}",
     )
     text = (files("tcc.backends.arm") / "runtime" / "sets.h").read_text("utf-8")

