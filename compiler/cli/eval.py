@@ -18,6 +18,7 @@ from tcc.compiler.cli.options import (
 from tcc.compiler.driver import run_splits
 from tcc.compiler.driver.chosen_spec import find_bundle_folder
 from tcc.compiler.driver.evaluation_run import (
+    CarriedReport,
     EvaluationReport,
     EvaluationRequest,
     Resampling,
@@ -25,7 +26,12 @@ from tcc.compiler.driver.evaluation_run import (
     evaluate_bundle,
     evaluate_spec,
 )
-from tcc.compiler.report.evaluation_tables import print_comparison, print_counted, print_evaluation
+from tcc.compiler.report.evaluation_tables import (
+    print_carried,
+    print_comparison,
+    print_counted,
+    print_evaluation,
+)
 from tcc.compiler.support import option_requirements
 from tcc.compiler.support.option_requirements import (
     BUNDLES,
@@ -79,7 +85,8 @@ CarryOption = Annotated[
         "--carry",
         metavar="BUNDLE",
         show_default=False,
-        help="Copy the fitted temperature and thresholds of another bundle of the same network.",
+        help="Copy the fitted values of another bundle of the same network. If both have the same "
+        "int8 outputs, no images are needed.",
     ),
 ]
 PositiveOption = Annotated[
@@ -258,7 +265,7 @@ def evaluate(
     names: Sequence[str | None] = networks or (None,)
     folders = [find_bundle_folder(name) for name in names]
     _require_networks(folders, request)
-    evaluations: list[EvaluationReport | SaturationReport] = []
+    evaluations: list[EvaluationReport | SaturationReport | CarriedReport] = []
     with report.track_stages() as stages:
         for name, folder in zip(names, folders, strict=True):
             stages("spec", 0, 1)
@@ -267,10 +274,12 @@ def evaluate(
         stages.finish_stage()
     resampling = Resampling(bootstrap, bootstrap_seed)
     seconds = {"seconds": stages.seconds}
-    if isinstance(
-        saturation_report := evaluations[0], SaturationReport
-    ):  # the facts below allow only one network
-        report.print_document(print_counted(report, saturation_report) | seconds)
+    # The facts below allow only one network in these cases.
+    if isinstance(first_report := evaluations[0], SaturationReport):
+        report.print_document(print_counted(report, first_report) | seconds)
+        return
+    if isinstance(first_report, CarriedReport):
+        report.print_document(print_carried(report, first_report) | seconds)
         return
     measured = [
         evaluation for evaluation in evaluations if isinstance(evaluation, EvaluationReport)

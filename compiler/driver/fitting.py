@@ -348,6 +348,14 @@ def check_apart(fitted: Evaluated, held_out: Evaluated) -> None:
         raise UserError((Diagnostic("E1261", message, location, notes=notes, help=help),))
 
 
+def has_promises(points: Sequence[OperatingPoint]) -> bool:
+    """Return whether operating points promise anything about new images."""
+    return any(
+        point.certificates or point.rate_certificates or point.sets or point.abstention
+        for point in points
+    )
+
+
 def get_carried_points(bundle: Bundle, source_bundle: Bundle) -> tuple[OperatingPoint, ...]:
     """Return the operating points of another bundle of the same network.
 

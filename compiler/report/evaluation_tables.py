@@ -10,7 +10,7 @@ from tcc.compiler.support.console import Report, TableCell, format_cell
 from tcc.compiler.support.diagnostics import fail, make_file_span
 
 if TYPE_CHECKING:
-    from tcc.compiler.driver.evaluation_run import SaturationReport
+    from tcc.compiler.driver.evaluation_run import CarriedReport, SaturationReport
     from tcc.compiler.driver.saturation import LayerSaturation, Saturation
     from tcc.compiler.ir.operating_point import OperatingPoint
     from tcc.compiler.reference.classification_metrics import (
@@ -418,6 +418,16 @@ def _encode_class(
 def encode_bounds(interval: "Bounds | None") -> dict[str, float] | None:
     """Return an interval as plain data; None stays None."""
     return asdict(interval) if interval else None
+
+
+def print_carried(report: Report, carried: "CarriedReport") -> dict[str, Any]:
+    """Print that operating points were carried without images, and return the JSON document."""
+    report.print_text(
+        f"the fitted values of {carried.source} are stored in {carried.subject['bundle']}: both have"
+        " the same int8 outputs, so what they promise holds here too"
+    )
+    points = [asdict(point) for point in carried.points]
+    return {**carried.subject, "carried_from": carried.source, "operating_points": points}
 
 
 def _encode_point(evaluation: EvaluationReport) -> dict[str, Any] | None:

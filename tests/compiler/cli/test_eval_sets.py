@@ -338,3 +338,52 @@ def test_forged_promise_is_refused(fit, tcc, built, splits, change, message):
     outcome = tcc("verify", built)
     assert outcome.code == 2
     assert message in outcome.err
+
+
+class TestCarry:
+    """The int8 model gives the same outputs on both targets."""
+
+    @pytest.fixture
+    def bundles(self, tcc, home, splits, monkeypatch):
+        monkeypatch.undo()  # the artifacts themselves run
+        monkeypatch.chdir(home)
+        build = ("build", "tiny.yaml", "--precision", "int8", "--data", splits / "val", "-q")
+        floor = ("--floor", "min_cosine=0", "--floor", "max_drop=1")
+        for target in ("onnxruntime", "tflite"):
+            outcome = tcc(*build, *floor, "--target", target)
+            assert outcome.code == 0, outcome.err
+        fit = ("--fit", "--sets", 0.9, "--by-class", "--abstain", 0.8)
+        assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
+        for name in ("tiny-onnxruntime-int8", "tiny-onnxruntime-fp32"):
+            outcome = tcc("eval", f"build/{name}", "--data", splits, *fit)
+            assert outcome.code == 0, outcome.err
+        return home / "build/tiny-onnxruntime-int8", home / "build/tiny-tflite-int8"
+
+    def test_equal_outputs_need_no_images(self, tcc, home, splits, bundles):
+        pytest.importorskip("ai_edge_litert")
+        source, bundle = bundles
+        outcome = tcc("eval", bundle, "--carry", source)
+        assert outcome.code == 0, outcome.err
+        assert "both have the same int8 outputs" in outcome.out
+        points = [
+            json.loads((folder / "manifest.json").read_text())["operating_points"]
+            for folder in bundles
+        ]
+        assert points[0] == points[1]
+        paths = sorted((splits / "test").rglob("*.png"))
+        documents = [tcc("run", folder, *paths, "--json").document["images"] for folder in bundles]
+        results = [[image["outputs"]["logits"] for image in document] for document in documents]
+        assert results[0] == results[1]
+        assert all("set" in output and "answered" in output for output in results[0])
+
+    def test_other_outputs_need_images(self, tcc, home, splits, bundles):
+        _, bundle = bundles
+        floats = home / "build/tiny-onnxruntime-fp32"
+        outcome = tcc("eval", bundle, "--carry", floats)
+        assert outcome.code == 2
+        assert "error[E0616]: no images to evaluate on" in outcome.err
+        outcome = tcc("eval", bundle, "--carry", floats, "--data", splits)
+        assert outcome.code == 0, outcome.err
+        assert "promises about new images is for its outputs, and those of this bundle may" in (
+            outcome.err
+        )
