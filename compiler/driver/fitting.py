@@ -72,7 +72,8 @@ def fit(evaluated: Evaluated, program: str, threshold_criterion: Criterion) -> O
         for column in columns
         if threshold_criterion.certifies and not threshold_criterion.certifies_sensitivity_alone
     ]
-    candidates = [threshold for threshold, _ in rated] or [
+    candidates: list[float | None] = [threshold for threshold, _ in rated]
+    candidates = candidates or [
         _fit_threshold(evaluated, temperature, column, threshold_criterion) for column in columns
     ]
     certificates = tuple(

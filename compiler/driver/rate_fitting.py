@@ -150,10 +150,10 @@ def _fit_specificity(scores: ClassScores, criterion: Criterion) -> tuple[float, 
     if allowed is None:
         _refuse_few(scores, criterion, "specificity", criterion.specificity, confidence)
     limit = float(np.sort(negatives)[len(negatives) - 1 - allowed])
-    others = ~scores.truth
-    rejected = int((~scores.predicted[others]).sum())
+    is_other = ~scores.truth
+    rejected = int((~scores.predicted[is_other]).sum())
     if rejected:  # as for a sensitivity: no worse than the default rule
-        limit = max(limit, float(np.sort(scores.odds[others])[rejected - 1]))
+        limit = max(limit, float(np.sort(scores.odds[is_other])[rejected - 1]))
     threshold = float(np.nextafter(limit, np.inf))
     specificity = _create_rate(scores, False, criterion.specificity, confidence, allowed)
     sensitivity = None

@@ -25,7 +25,10 @@ def check_sets(point: OperatingPoint, images: LabelledImages, raw: Raw) -> SetsC
     if point.sets is None:
         return None
     is_member = prediction_sets.find_sets(raw, point.sets.gaps)
-    groups = images.truth.T if point.sets.by_class else np.ones((1, len(raw)), np.bool_)
+    truth = images.truth
+    groups = [truth[:, column] for column in range(truth.shape[1])]
+    if not point.sets.by_class:
+        groups = [np.ones(len(raw), np.bool_)]
     counted = [select_counted(images, members) for members in groups]
     is_covered = (is_member & images.truth).any(axis=1)
     return SetsCheck(
@@ -107,22 +110,22 @@ def _describe_answers(counts: Abstention | AbstentionCheck) -> str:
 
 def describe_sets_check(point: OperatingPoint, labels: tuple[str, ...]) -> Iterator[str]:
     """Yield lines about sets and answers on images that they were not fitted on."""
-    judged = point.judged
-    if judged and judged.sets and point.sets:
+    held_out = point.judged
+    if held_out and held_out.sets and point.sets:
         names = [f"`{label}` " for label in labels] if point.sets.by_class else [""]
         shares = ", ".join(
             f"{name}{covered / counted:.4f} ({covered:,} of {counted:,})"
             for name, covered, counted in zip(
-                names, judged.sets.covered, judged.sets.counted, strict=True
+                names, held_out.sets.covered, held_out.sets.counted, strict=True
             )
             if counted
         )
         yield (
             f"prediction sets on the held-out images: coverage {shares}, promised"
-            f" {point.sets.coverage:g}; {judged.sets.mean_size:.2f} classes on average"
+            f" {point.sets.coverage:g}; {held_out.sets.mean_size:.2f} classes on average"
         )
-    if judged and judged.abstention and point.abstention:
-        check = judged.abstention
+    if held_out and held_out.abstention and point.abstention:
+        check = held_out.abstention
         yield (
             "abstention on the held-out images:"
             f" {check.counted_wrong / check.counted:.2%} of all are answered wrongly, promised"
@@ -132,19 +135,19 @@ def describe_sets_check(point: OperatingPoint, labels: tuple[str, ...]) -> Itera
 
 def list_refuted_promises(point: OperatingPoint, labels: tuple[str, ...]) -> Iterator[str]:
     """Yield what the held-out images refute about sets and answers, with 95 % confidence."""
-    judged = point.judged
-    if judged is None:
+    held_out = point.judged
+    if held_out is None:
         return
-    if judged.sets and point.sets:
+    if held_out.sets and point.sets:
         names = [f" for `{label}`" for label in labels] if point.sets.by_class else [""]
-        for index in prediction_sets.list_refuted_coverages(point.sets, judged.sets):
+        for index in prediction_sets.list_refuted_coverages(point.sets, held_out.sets):
             yield (
                 f"the promised coverage of {point.sets.coverage:g}{names[index]} is refuted:"
-                f" {judged.sets.covered[index]:,} of {judged.sets.counted[index]:,} held-out images"
+                f" {held_out.sets.covered[index]:,} of {held_out.sets.counted[index]:,} held-out images"
                 " have their class in the set"
             )
-    if judged.abstention and point.abstention:
-        check = judged.abstention
+    if held_out.abstention and point.abstention:
+        check = held_out.abstention
         if prediction_sets.is_abstention_refuted(point.abstention, check):
             yield (
                 f"the promise that at most {point.abstention.wrong_share:g} of all images are"

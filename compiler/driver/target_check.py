@@ -26,7 +26,7 @@ def evaluate_point(point: OperatingPoint, evaluated: Evaluated) -> HeldOutCheck:
     default = _predict_by_default(evaluated)
     checks = tuple(_check_threshold(point.target, evaluated, default, column) for column in columns)
     raw = evaluated.raw
-    judged = HeldOutCheck(
+    held_out_check = HeldOutCheck(
         images.dataset.digest,
         len(images.dataset),
         _compute_log_losses(point, evaluated),
@@ -41,9 +41,9 @@ def evaluate_point(point: OperatingPoint, evaluated: Evaluated) -> HeldOutCheck:
             for check in checks
             if decision_rule.is_target_missed(point, check)
         ),
-        *set_check.list_refuted_promises(replace(point, judged=judged), images.labels),
+        *set_check.list_refuted_promises(replace(point, judged=held_out_check), images.labels),
     ]
-    return replace(judged, notice="; ".join(notices))
+    return replace(held_out_check, notice="; ".join(notices))
 
 
 def _predict_by_default(evaluated: Evaluated) -> NDArray[np.bool_]:

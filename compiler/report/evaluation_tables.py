@@ -423,8 +423,8 @@ def encode_bounds(interval: "Bounds | None") -> dict[str, float] | None:
 def print_carried(report: Report, carried: "CarriedReport") -> dict[str, Any]:
     """Print that operating points were carried without images, and return the JSON document."""
     report.print_text(
-        f"the fitted values of {carried.source} are stored in {carried.subject['bundle']}: both have"
-        " the same int8 outputs, so what they promise holds here too"
+        f"the fitted values of {carried.source} are stored in {carried.subject['bundle']}:"
+        " both have the same int8 outputs, so what they promise holds here too"
     )
     points = [asdict(point) for point in carried.points]
     return {**carried.subject, "carried_from": carried.source, "operating_points": points}
