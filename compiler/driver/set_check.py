@@ -30,7 +30,7 @@ def check_sets(point: OperatingPoint, images: LabelledImages, raw: Raw) -> SetsC
     if not point.sets.by_class:
         groups = [np.ones(len(raw), np.bool_)]
     counted = [select_counted(images, members) for members in groups]
-    is_covered = (is_member & images.truth).any(axis=1)
+    is_covered: NDArray[np.bool_] = np.any(is_member & truth, axis=1)
     return SetsCheck(
         tuple(map(len, counted)),
         tuple(int(is_covered[indices].sum()) for indices in counted),
@@ -143,8 +143,8 @@ def list_refuted_promises(point: OperatingPoint, labels: tuple[str, ...]) -> Ite
         for index in prediction_sets.list_refuted_coverages(point.sets, held_out.sets):
             yield (
                 f"the promised coverage of {point.sets.coverage:g}{names[index]} is refuted:"
-                f" {held_out.sets.covered[index]:,} of {held_out.sets.counted[index]:,} held-out images"
-                " have their class in the set"
+                f" {held_out.sets.covered[index]:,} of {held_out.sets.counted[index]:,} held-out"
+                " images have their class in the set"
             )
     if held_out.abstention and point.abstention:
         check = held_out.abstention
