@@ -11,9 +11,8 @@ from tcc.compiler.support.console import Report, TableCell, format_cell
 from tcc.compiler.support.diagnostics import fail, make_file_span
 
 if TYPE_CHECKING:
-    from tcc.compiler.driver.evaluation_run import CarriedReport, SaturationReport
     from tcc.compiler.data.probability_quality import Reliability
-    from tcc.compiler.driver.evaluation_run import SaturationReport
+    from tcc.compiler.driver.evaluation_run import CarriedReport, SaturationReport
     from tcc.compiler.driver.saturation import LayerSaturation, Saturation
     from tcc.compiler.ir.operating_point import OperatingPoint
     from tcc.compiler.reference.classification_metrics import (
