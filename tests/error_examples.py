@@ -167,7 +167,7 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
         "foreign.safetensors", lambda tensors: {f"x.{n}": v for n, v in tensors.items()}
     ),
     "E1205": write_duplicates,
-    **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1214", "E1215", "E1218", "E1219", "E1224", "E1265", "W0681", "W0682"), write_splits),
+    **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1214", "E1215", "E1218", "E1219", "E1224", "E1265", "E1268", "E1269", "W0681", "W0682"), write_splits),
     "E1216": write_weights,
     "E0903": write_external_weights,
     "E0904": write_model("old.onnx", "y = Relu (x)", opset=2),

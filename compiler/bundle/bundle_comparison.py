@@ -90,6 +90,20 @@ def check(a: Bundle, b: Bundle) -> None:
         raise fail("E0664", message, make_file_span(str(a.folder)), label=label, help=help)
 
 
+def have_equal_outputs(a: Bundle, b: Bundle) -> bool:
+    """Return whether two bundles of one network come from one integer program.
+
+    Both must reproduce their golden outputs bit for bit, and these and the calibrations are equal.
+    Then all of their outputs are equal.
+    """
+    first_digests, second_digests = _list_promised_digests(a), _list_promised_digests(b)
+    calibrations = (a.manifest.calibration, b.manifest.calibration)
+    if first_digests is None or None in calibrations:
+        return False
+    first_calibration, second_calibration = (c.digest for c in calibrations if c)
+    return first_digests == second_digests and first_calibration == second_calibration
+
+
 def compare_bundles(a: GoldenReplay, b: GoldenReplay) -> Iterator[OutputPair]:
     """Yield how each output of two bundles compares, on shared inputs."""
     # Equal golden outputs that must be met bit for bit come from one integer program.

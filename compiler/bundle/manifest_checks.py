@@ -7,9 +7,9 @@ differ, their tolerance, and the shapes of inputs and outputs.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from math import isfinite, prod
+from math import prod
 
-from tcc.compiler.bundle import agreement
+from tcc.compiler.bundle import agreement, operating_point_checks
 from tcc.compiler.bundle.manifest import (
     KIND,
     BundleFile,
@@ -19,16 +19,8 @@ from tcc.compiler.bundle.manifest import (
     OutputContract,
 )
 from tcc.compiler.ir import preprocess
-from tcc.compiler.ir.operating_point import (
-    MAX_TEMPERATURE,
-    HeldOutCheck,
-    OperatingPoint,
-    ThresholdCertificate,
-    ThresholdCheck,
-)
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.types import DType
-from tcc.compiler.reference import confidence_intervals, decision_rule
 
 # With one input, an artifact with a constant output would reproduce all of its goldens.
 GOLDEN_COUNT = 2
@@ -76,88 +68,9 @@ def _check_operating_points(manifest: Manifest) -> Iterator[str]:
         "operating_points", (point.output for point in manifest.operating_points)
     )
     for point in manifest.operating_points:
-        problem = _find_point_problem(point, outputs.get(point.output))
+        problem = operating_point_checks.find_problem(point, outputs.get(point.output))
         if problem:
             yield f"operating_points/{point.output[:40]}: {problem}"
-
-
-def _find_point_problem(point: OperatingPoint, output: OutputContract | None) -> str:
-    if output is None or len(output.shape) != 1 or output.kind == "regression":
-        return "no output of this name is a row of classes or decisions"
-    if not all(map(isfinite, (point.temperature, *point.thresholds))):
-        return "a number is not finite"
-    if not 1 / MAX_TEMPERATURE <= point.temperature <= MAX_TEMPERATURE:
-        return f"the temperature {point.temperature:g} is out of range"
-    threshold_count = (
-        output.shape[0] if output.kind == "decisions" else int(point.positive is not None)
-    )
-    if len(point.thresholds) != threshold_count:
-        return f"it has {len(point.thresholds)} thresholds, not {threshold_count}"
-    limit = 0 if output.kind == "decisions" else output.shape[0]
-    if point.positive is not None and not 0 <= point.positive < limit:
-        return f"the positive class {point.positive} does not exist"
-    judged_problem = _find_judged_problem(point, point.judged) if point.judged else ""
-    return judged_problem or _find_certificates_problem(point)
-
-
-def _find_certificates_problem(point: OperatingPoint) -> str:
-    if point.certificates and len(point.certificates) != len(point.thresholds):
-        return f"it has {len(point.certificates)} certificates, not {len(point.thresholds)}"
-    problems = (
-        (certificate, _find_certificate_problem(point, certificate))
-        for certificate in point.certificates
-    )
-    return next(
-        (
-            f"certificate of `{certificate.label[:40]}`: {problem}"
-            for certificate, problem in problems
-            if problem
-        ),
-        "",
-    )
-
-
-def _find_certificate_problem(point: OperatingPoint, certificate: ThresholdCertificate) -> str:
-    if point.target is None or not 0 < certificate.confidence < 1:
-        return "it has no target or no confidence"
-    counted = certificate.positives if certificate.cases is None else certificate.cases
-    if not 0 < counted <= certificate.positives:
-        return f"{counted} cases have {certificate.positives} images, which is impossible"
-    if not 0 <= certificate.rejected <= certificate.negatives:
-        return f"{certificate.rejected} of {certificate.negatives} images are rejected"
-    allowed = confidence_intervals.count_allowed_misses(
-        point.target, counted, certificate.confidence
-    )
-    if certificate.allowed_misses != allowed:
-        return f"{certificate.allowed_misses} misses are allowed, not {allowed}"
-    return ""
-
-
-def _find_judged_problem(point: OperatingPoint, judged_point: HeldOutCheck) -> str:
-    if len(judged_point.thresholds) != len(point.thresholds):
-        return (
-            f"{len(judged_point.thresholds)} thresholds are evaluated, not {len(point.thresholds)}"
-        )
-    for check in judged_point.thresholds:
-        if check.target != point.target or not 0 <= (check.target or 0.0) <= 1:
-            return f"`{check.label[:40]}` is evaluated against another target"
-        if not 0 <= check.detected <= check.positives:
-            return f"{check.detected} of {check.positives} images are detected, which is impossible"
-        if check.reached != _is_target_reached(check):
-            return f"`{check.label[:40]}`: `reached` contradicts its counts"
-    is_missed = any(
-        decision_rule.is_target_missed(point, check) for check in judged_point.thresholds
-    )
-    if is_missed and not judged_point.notice:
-        # The user must see that the bundle misses its target.
-        return "it misses its target, but `notice` is empty"
-    return ""
-
-
-def _is_target_reached(check: ThresholdCheck) -> bool | None:
-    if check.target is None:
-        return None
-    return confidence_intervals.is_shown(check.target, check.detected, check.positives)
 
 
 def _check_input(source: InputContract) -> Iterator[str]:

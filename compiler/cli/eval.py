@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from tcc.compiler.cli.options import (
 from tcc.compiler.driver import run_splits
 from tcc.compiler.driver.chosen_spec import find_bundle_folder
 from tcc.compiler.driver.evaluation_run import (
+    CarriedReport,
     EvaluationReport,
     EvaluationRequest,
     Resampling,
@@ -25,18 +26,21 @@ from tcc.compiler.driver.evaluation_run import (
     evaluate_bundle,
     evaluate_spec,
 )
-from tcc.compiler.report.evaluation_tables import print_comparison, print_counted, print_evaluation
+from tcc.compiler.report.evaluation_tables import (
+    print_carried,
+    print_comparison,
+    print_counted,
+    print_evaluation,
+)
 from tcc.compiler.support import option_requirements
 from tcc.compiler.support.option_requirements import (
     BUNDLES,
     ONE_NETWORK,
+    PROMISED,
     SOME_BUNDLE,
     SPEC_OR_FITTED,
     SPECS,
 )
-
-if TYPE_CHECKING:
-    from tcc.compiler.driver.fitting import Criterion
 
 Networks = Annotated[
     list[str] | None,
@@ -81,7 +85,8 @@ CarryOption = Annotated[
         "--carry",
         metavar="BUNDLE",
         show_default=False,
-        help="Copy the fitted temperature and thresholds of another bundle of the same network.",
+        help="Copy the fitted values of another bundle of the same network. If both have the same "
+        "int8 outputs, no images are needed.",
     ),
 ]
 PositiveOption = Annotated[
@@ -111,8 +116,69 @@ ConfidenceOption = Annotated[
         min=0.0,
         max=0.999999,
         show_default=False,
-        help="With --sensitivity, the confidence of the certificate; 0 for a threshold that only "
-        "has the sensitivity on the images of the fit. Default: 0.95.",
+        help="With --fit, the confidence of what is promised about new images; 0 for a threshold "
+        "that only has the sensitivity or specificity on the images of the fit. Default: 0.95.",
+    ),
+]
+SpecificityOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="With --fit, the specificity that the thresholds must have on new images. With "
+        "--sensitivity, both must hold together.",
+    ),
+]
+PpvOption = Annotated[
+    float | None,
+    typer.Option(
+        "--ppv",
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="With --fit and --prevalence, the positive predictive value that the thresholds must "
+        "have on new images: the share of images with CLASS among those predicted as CLASS.",
+    ),
+]
+PrevalenceOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.000001,
+        max=0.999999,
+        show_default=False,
+        help="With --sensitivity, --specificity or --ppv, the share of CLASS among new images. "
+        "Certifies the predictive values there, together with both rates.",
+    ),
+]
+SetsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--sets",
+        metavar="SHARE",
+        min=0.000001,
+        max=0.999999,
+        show_default=False,
+        help="With --fit, also fit prediction sets: of new images, a SHARE or more have their "
+        "class in the set of classes that is given.",
+    ),
+]
+ByClassOption = Annotated[
+    bool,
+    typer.Option("--by-class", help="With --sets, promise the share for each class separately."),
+]
+AbstainOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.000001,
+        max=0.999999,
+        show_default=False,
+        help="With --fit, also fit when to give no answer: of all new images, a SHARE or less is "
+        "answered wrongly.",
     ),
 ]
 Bootstrap = Annotated[
@@ -170,7 +236,13 @@ def evaluate(
     carry: CarryOption = None,
     positive: PositiveOption = None,
     sensitivity: SensitivityOption = None,
+    specificity: SpecificityOption = None,
+    ppv: PpvOption = None,
+    prevalence: PrevalenceOption = None,
     confidence: ConfidenceOption = None,
+    sets: SetsOption = None,
+    by_class: ByClassOption = False,
+    abstain: AbstainOption = None,
     class_name: ClassOption = None,
     saturation: SaturationOption = False,
     calibration: IntegersOption = None,
@@ -187,7 +259,15 @@ def evaluate(
     A spec runs at fp32 in the reference executor. The predicted class has the largest output, and
     the smallest index among equal ones. Several networks are compared with McNemar's test.
     """
-    criterion = _create_criterion(fit, positive, sensitivity, confidence)
+    criterion = None
+    if fit:
+        from tcc.compiler.driver.fit_criterion import DEFAULT_CONFIDENCE, Criterion
+
+        used_confidence = DEFAULT_CONFIDENCE if confidence is None else confidence
+        criterion = Criterion(
+            positive, sensitivity, used_confidence, specificity, ppv, prevalence, sets, by_class,
+            abstain,
+        )  # fmt: skip
     side_name = run_splits.parse_side(side)
     request = EvaluationRequest(
         data, weights.weights, weights.seed, settings, strict, criterion, carry, split, side_name,
@@ -196,7 +276,7 @@ def evaluate(
     names: Sequence[str | None] = networks or (None,)
     folders = [find_bundle_folder(name) for name in names]
     _require_networks(folders, request)
-    evaluations: list[EvaluationReport | SaturationReport] = []
+    evaluations: list[EvaluationReport | SaturationReport | CarriedReport] = []
     with report.track_stages() as stages:
         for name, folder in zip(names, folders, strict=True):
             stages("spec", 0, 1)
@@ -205,10 +285,12 @@ def evaluate(
         stages.finish_stage()
     resampling = Resampling(bootstrap, bootstrap_seed)
     seconds = {"seconds": stages.seconds}
-    if isinstance(
-        saturation_report := evaluations[0], SaturationReport
-    ):  # the facts below allow only one network
-        report.print_document(print_counted(report, saturation_report) | seconds)
+    # The facts below allow only one network in these cases.
+    if isinstance(first_report := evaluations[0], SaturationReport):
+        report.print_document(print_counted(report, first_report) | seconds)
+        return
+    if isinstance(first_report, CarriedReport):
+        report.print_document(print_carried(report, first_report) | seconds)
         return
     measured = [
         evaluation for evaluation in evaluations if isinstance(evaluation, EvaluationReport)
@@ -236,14 +318,6 @@ def _require_networks(folders: Sequence[Path | None], request: EvaluationRequest
             SPEC_OR_FITTED: fits,
             SOME_BUNDLE: any(bundles),
             ONE_NETWORK: len(bundles) == 1,
+            PROMISED: request.fit is None or request.fit.confidence > 0,
         }
     )
-
-
-def _create_criterion(
-    fit: bool, positive: str | None, sensitivity: float | None, confidence: float | None
-) -> "Criterion | None":
-    from tcc.compiler.driver.fitting import DEFAULT_CONFIDENCE, Criterion
-
-    used_confidence = DEFAULT_CONFIDENCE if confidence is None else confidence
-    return Criterion(positive, sensitivity, used_confidence) if fit else None

@@ -24,6 +24,7 @@ from tcc.compiler.support.option_requirements import (
     ONE_NETWORK,
     ONE_SLIDE,
     PACKAGE_TARGET,
+    PROMISED,
     READ_IMAGES,
     RUNNABLE_TARGET,
     SHARES_USED,
@@ -190,7 +191,22 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--carry": (BUNDLES, ONE_NETWORK),
         "--positive": (RequiresAny(("--fit",)),),
         "--sensitivity": (RequiresAny(("--fit",)),),
-        "--confidence": (RequiresAny(("--sensitivity",)),),
+        "--specificity": (
+            RequiresAny(("--fit",)),
+            AnyOf((ForbidsAll(("--sensitivity",), ""), PROMISED)),
+        ),
+        "--ppv": (RequiresAny(("--fit",)), RequiresAny(("--prevalence",)), PROMISED),
+        "--prevalence": (RequiresAny(("--sensitivity", "--specificity", "--ppv")), PROMISED),
+        "--confidence": (
+            RequiresAny(("--sensitivity", "--specificity", "--ppv", "--sets", "--abstain")),
+        ),
+        "--sets": (RequiresAny(("--fit",)), PROMISED),
+        "--by-class": (RequiresAny(("--sets",)),),
+        "--abstain": (
+            RequiresAny(("--fit",)),
+            PROMISED,
+            ForbidsAll(("--positive",), "its answer is the class with the largest output"),
+        ),
         "--side": (ForbidsAll(("--fit",), "`--fit` uses `val` to fit and `test` to evaluate"),),
         "--saturation": (ONE_NETWORK,),
         "--calibration": (RequiresAny(("--saturation",)), SPECS),
@@ -294,7 +310,7 @@ MAIN: Mapping[str, tuple[str, ...]] = {
     ),
     "eval": (
         "--data", "--weights", "--set", "--split", "--side", "--fit", "--positive", "--sensitivity",
-        "--saturation", "--trust",
+        "--sets", "--abstain", "--saturation", "--trust",
     ),
     "import": (
         "--spec", "--output", "--weights", "--name", "--labels", "--shape", "--color", "--resize",

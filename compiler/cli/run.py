@@ -212,6 +212,11 @@ def _print(report: Report, path: Path, predictions: "Sequence[Prediction]", top:
         if decided is not None:
             names = ", ".join(prediction.labels[i] for i in decided) or "none"
             report.print_text(f"  decision: {names}")
+        members = prediction.prediction_set()
+        if members is not None:
+            report.print_text(f"  set: {', '.join(prediction.labels[i] for i in members)}")
+        if prediction.is_answered() is False:
+            report.print_text("  no answer: the two largest outputs are too close")
 
 
 def _build_document(path: Path, predictions: "Sequence[Prediction]") -> dict[str, Any]:
@@ -234,6 +239,11 @@ def _describe_output(prediction: "Prediction") -> Mapping[str, Any]:
         decided = prediction.decided()
         if decided is not None:
             document["decision"] = [{"index": i, "label": prediction.labels[i]} for i in decided]
+        members = prediction.prediction_set()
+        if members is not None:
+            document["set"] = [{"index": i, "label": prediction.labels[i]} for i in members]
+        if (is_answered := prediction.is_answered()) is not None:
+            document["answered"] = is_answered
     document["raw"] = [_to_json_number(float(v)) for v in prediction.raw.reshape(-1)]
     return document
 

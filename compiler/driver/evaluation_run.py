@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tcc.compiler.data.probability_quality import DecisionCurve, Reliability
     from tcc.compiler.data.split_file import RunSplit
     from tcc.compiler.driver.evaluation import Evaluated
-    from tcc.compiler.driver.fitting import Criterion
+    from tcc.compiler.driver.fit_criterion import Criterion
     from tcc.compiler.driver.guard_stream import GuardStream
     from tcc.compiler.driver.labelled_images import LabelledImages
     from tcc.compiler.driver.pipeline import WeightSource
@@ -139,6 +139,18 @@ class SaturationReport:
     path: Path
     counts: "Saturation"
     refusal: "Diagnostic"
+
+
+@dataclass(frozen=True)
+class CarriedReport:
+    """Operating points that were carried to a bundle with equal outputs, without images.
+
+    `subject` describes the network for JSON, `source` is the bundle that they are from.
+    """
+
+    subject: dict[str, Any]
+    source: str
+    points: "tuple[OperatingPoint, ...]"
 
 
 NO_CLASSES = frozenset({"E0714", "E0715", "E0716"})
@@ -413,23 +425,35 @@ class _BundleImages:
 
 def evaluate_bundle(
     report: Report, stages: Stages, folder: Path, request: EvaluationRequest
-) -> EvaluationReport | SaturationReport:
+) -> EvaluationReport | SaturationReport | CarriedReport:
     """Evaluate a bundle, after fitting its operating point if requested.
+
+    With --carry from a bundle with equal outputs, no images are needed.
 
     Raises:
         UserError: The bundle, the images or the options are invalid; or, if `request.strict`, the
             operating point misses its target.
     """
-    from tcc.compiler.driver import guard_stream, saturation
+    from tcc.compiler.driver import fitting, guard_stream, saturation
 
     bundle, device = trusted_bundle.load(folder, trust=request.trust)
     manifest = bundle.manifest
     if manifest.weights.notice:
         report.warn_text(manifest.weights.notice)
     stream = guard_stream.open_stream(bundle, device)
-    start_points = _load_start_points(bundle, request)
-    selection = _choose_images(request, manifest)
+    start_points, has_equal_outputs = _load_start_points(bundle, request)
     origin = {"bundle": str(folder), "target": manifest.target, "precision": manifest.precision}
+    if request.carry and has_equal_outputs and not _has_images(request):
+        if start_points != manifest.operating_points:
+            fitting.store(bundle, device, start_points)
+            report_programs(report, device, bundle.model)
+        return CarriedReport(origin, str(request.carry), start_points)
+    if request.carry and not has_equal_outputs and fitting.has_promises(start_points):
+        report.warn_text(
+            f"what {request.carry} promises about new images is for its outputs, and those of this"
+            " bundle may differ: fit this bundle itself with `tcc eval --fit`"
+        )
+    selection = _choose_images(request, manifest)
     try:
         labelled, fitting_images = read_labelled_images(report, stages, selection, manifest.outputs)
     except UserError as error:
@@ -469,15 +493,28 @@ def report_guard(report: Report, stream: "GuardStream", images: "DataSet") -> No
 
 def _load_start_points(
     bundle: "Bundle", request: EvaluationRequest
-) -> "tuple[OperatingPoint, ...]":
-    """Return the initial operating points: the bundle's, or with --carry those of another."""
+) -> "tuple[tuple[OperatingPoint, ...], bool]":
+    """Return the initial operating points: the bundle's, or with --carry those of another.
+
+    Also whether the outputs of that other bundle equal those of the bundle.
+    """
+    from tcc.compiler.bundle import bundle_comparison
     from tcc.compiler.driver import fitting
     from tcc.compiler.targets import devices
 
     if not request.carry:
-        return bundle.manifest.operating_points
+        return bundle.manifest.operating_points, True
     policy = devices.create_signature_policy(any_key=request.trust)
-    return fitting.get_carried_points(bundle, devices.load_bundle(request.carry, policy)[0])
+    source_bundle = devices.load_bundle(request.carry, policy)[0]
+    points = fitting.get_carried_points(bundle, source_bundle)
+    return points, bundle_comparison.have_equal_outputs(bundle, source_bundle)
+
+
+def _has_images(request: EvaluationRequest) -> bool:
+    """Return whether the command line or the project names images."""
+    from tcc.compiler.support import project_file
+
+    return bool(request.data or project_file.find_project(Path()).data)
 
 
 def _evaluate_images(
@@ -511,7 +548,10 @@ def _evaluate_images(
         judged_point = replace(point, judged=target_check.evaluate_point(point, evaluated))
         assert judged_point.judged
         warnings = target_check.find_misses(
-            judged_point, judged_point.judged, str(bundle_images.judging.path)
+            judged_point,
+            judged_point.judged,
+            bundle_images.judging.labels,
+            str(bundle_images.judging.path),
         )
         points = tuple(judged_point if candidate is point else candidate for candidate in points)
         point = judged_point
@@ -564,6 +604,11 @@ def report_programs(report: Report, device: "Device", model: Path) -> None:
         return
     if backend.has_operating_points_in_libraries(device.target, model):
         report.print_note("libraries and program contain the fitted values: install them again")
+        for header in sorted(model.glob("*_sets.h")):
+            report.print_note(
+                f"{header.name} decides on prediction sets and answers: include it in your program."
+                " The program of the bundle does not print them"
+            )
     else:
         report.warn_text(
             "this bundle is of an older version: its program needs the file with the fitted values "

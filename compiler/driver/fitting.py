@@ -1,7 +1,6 @@
 """Fit the operating point of a bundle's outputs, to images that are not used for evaluation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +8,18 @@ from numpy.typing import NDArray
 from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.bundle.bundle_comparison import find_difference
 from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.driver.counted_images import select_counted
 from tcc.compiler.driver.evaluation import Evaluated
+from tcc.compiler.driver.fit_criterion import ADVISED_FACTOR, Criterion
 from tcc.compiler.driver.labelled_images import LabelledImages
+from tcc.compiler.driver.rate_fitting import ClassScores, fit_rates
+from tcc.compiler.driver.set_fitting import fit_abstention, fit_sets
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.operating_point import FittingData, OperatingPoint, ThresholdCertificate
+from tcc.compiler.ir.operating_point import (
+    FittingData,
+    OperatingPoint,
+    ThresholdCertificate,
+)
 from tcc.compiler.ir.types import OutputActivation
 from tcc.compiler.reference import confidence_intervals, decision_odds, decision_rule
 from tcc.compiler.support.diagnostics import (
@@ -23,38 +30,8 @@ from tcc.compiler.support.diagnostics import (
     make_file_span,
 )
 
-DEFAULT_CONFIDENCE = 0.95
-"""Confidence of a certified sensitivity."""
-ADVISED_FACTOR = 3
-"""So many times the needed images give a useful specificity: with just enough images the threshold
-is the smallest score of all of them."""
 MAX_LISTED = 10
 """Most images that are listed if they are in both splits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Criterion:
-    """How thresholds are chosen: by Youden's J or a minimum `sensitivity`, and for which class.
-
-    With a `confidence`, the sensitivity is certified for images like those of the fit. With 0, only
-    the images of the fit have it.
-    """
-
-    positive: str | None = None
-    sensitivity: float | None = None
-    confidence: float = DEFAULT_CONFIDENCE
-
-    @property
-    def certifies(self) -> bool:
-        """Whether the sensitivity is certified."""
-        return self.sensitivity is not None and self.confidence > 0
-
-    def __str__(self) -> str:
-        """Return the criterion as text."""
-        if self.sensitivity is None:
-            return "largest sensitivity + specificity (Youden's J)"
-        target = f"sensitivity of {self.sensitivity:g} or more"
-        return f"{target} with {self.confidence:.4g} confidence" if self.confidence else target
 
 
 def fit(evaluated: Evaluated, program: str, threshold_criterion: Criterion) -> OperatingPoint:
@@ -83,25 +60,32 @@ def fit(evaluated: Evaluated, program: str, threshold_criterion: Criterion) -> O
     truth = images.truth[:, 1:] if images.single else images.truth
     _check_classes(evaluated)
     fitted_temperature = None
-    if output.activation != "none":
-        used = _select_for_temperature(images, positive, threshold_criterion)
+    used = _select_for_temperature(images, positive, threshold_criterion)
+    has_probabilities = output.activation != "none" and bool(used.any())
+    if has_probabilities:
         fitted_temperature = _fit_temperature(output.activation, raw[used], truth[used])
     # Thresholds apply to the probabilities after the temperature.
     temperature = fitted_temperature or 1.0
     columns = list_threshold_columns(images, positive)
-    candidates = [
+    rated = [
+        fit_rates(_score_class(evaluated, temperature, column), threshold_criterion)
+        for column in columns
+        if threshold_criterion.certifies and not threshold_criterion.certifies_sensitivity_alone
+    ]
+    candidates: list[float | None] = [threshold for threshold, _ in rated]
+    candidates = candidates or [
         _fit_threshold(evaluated, temperature, column, threshold_criterion) for column in columns
     ]
     certificates = tuple(
         _create_certificate(evaluated, temperature, column, threshold, threshold_criterion)
         for column, threshold in zip(columns, candidates, strict=True)
-        if threshold is not None and threshold_criterion.certifies
+        if threshold is not None and threshold_criterion.certifies_sensitivity_alone
     )
     thresholds = tuple(threshold for threshold in candidates if threshold is not None)
     if len(thresholds) < len(candidates):  # no threshold does better: the largest output decides
         positive = None
     before_after = None
-    if output.activation != "none":
+    if has_probabilities:
         log_losses = [
             decision_rule.compute_negative_log_likelihood(output.activation, raw, truth, t)
             for t in (1, temperature)
@@ -113,6 +97,9 @@ def fit(evaluated: Evaluated, program: str, threshold_criterion: Criterion) -> O
     return OperatingPoint(
         output.name, temperature, positive, thresholds, criterion, fitting_data, target,
         certificates=certificates,
+        rate_certificates=tuple(certificate for _, certificate in rated),
+        sets=fit_sets(images, raw, threshold_criterion),
+        abstention=fit_abstention(images, raw, threshold_criterion),
     )  # fmt: skip
 
 
@@ -122,12 +109,13 @@ def _select_for_temperature(
     """Return which images the temperature is fitted to (images,).
 
     The temperature of three or more classes changes the order of the images. A certificate counts
-    images of its class in that order, so the order must not depend on them.
+    images in that order, so the order must not depend on them: a certified sensitivity counts those
+    of its class, other certificates count all.
     """
     truth = images.truth
     if positive is None or not criterion.certifies or truth.shape[1] < 3:
         return np.ones(len(truth), np.bool_)
-    return ~truth[:, positive]
+    return ~truth[:, positive] & criterion.certifies_sensitivity_alone
 
 
 def _fit_temperature(
@@ -168,8 +156,17 @@ def _find_positive_class(evaluated: Evaluated, criterion: Criterion) -> int | No
             raise fail("E1262", message, location, help="remove `--positive`")
         return None
     if name is None:
-        if criterion.sensitivity is not None:
-            message = "a minimum sensitivity needs the class that it is for"
+        if criterion.has_rate:
+            rate = next(
+                name
+                for name, share in (
+                    ("sensitivity", criterion.sensitivity),
+                    ("specificity", criterion.specificity),
+                    ("positive predictive value", criterion.ppv),
+                )
+                if share is not None
+            )
+            message = f"a minimum {rate} needs the class that it is for"
             help = f"add --positive with one of {', '.join(images.labels[:20])}"
             raise fail("E1262", message, location, help=help)
         return None
@@ -201,14 +198,12 @@ def _fit_threshold(
     """
     images = evaluated.images
     location, name = make_file_span(str(images.path)), images.labels[column]
-    truth = images.truth[:, column]
-    if truth.all() or not truth.any():
-        message = f"a threshold for `{name}` needs images of this class and of others"
-        label = f"{int(truth.sum())} of {len(truth)} images are of this class"
-        raise fail("E1263", message, location, label=label, help="give images of every class")
-    assert evaluated.raw is not None
-    odds = _compute_odds(evaluated, temperature, column)
-    is_predicted = evaluated.predicted[:, column]  # by the rule without a threshold
+    scores = _score_class(evaluated, temperature, column)
+    truth, odds, is_predicted = scores.truth, scores.odds, scores.predicted
+    if criterion.specificity is not None and criterion.sensitivity is None:
+        default_specificity = float((~is_predicted[~truth]).mean())
+        min_specificity = max(criterion.specificity, default_specificity)
+        return decision_rule.fit_specificity_threshold(odds, truth, min_specificity)
     if criterion.sensitivity is not None:
         # A threshold must not lose images that the default rule detects.
         default_sensitivity = float(is_predicted[truth].mean())
@@ -246,21 +241,34 @@ def _compute_odds(evaluated: Evaluated, temperature: float, column: int) -> deci
     )
 
 
-def _select_counted(images: LabelledImages, column: int) -> NDArray[np.bool_]:
-    """Return which images count for a certificate of a class (images,).
+def _score_class(evaluated: Evaluated, temperature: float, column: int) -> ClassScores:
+    """Return the scores of a class.
 
-    The images of a case are alike, so one of them counts for the class: that with the smallest
-    digest, a choice that does not depend on its score. Other images only place the threshold.
+    Raises:
+        UserError: The class or all others have no image (E1263).
+    """
+    images = evaluated.images
+    truth = images.truth[:, column]
+    if truth.all() or not truth.any():
+        message = (
+            f"a threshold for `{images.labels[column]}` needs images of this class and of others"
+        )
+        label = f"{int(truth.sum())} of {len(truth)} images are of this class"
+        location = make_file_span(str(images.path))
+        raise fail("E1263", message, location, label=label, help="give images of every class")
+    odds = _compute_odds(evaluated, temperature, column)
+    # The predictions are by the rule without a threshold.
+    return ClassScores(images, column, odds, evaluated.predicted[:, column])
+
+
+def _select_counted(images: LabelledImages, column: int) -> NDArray[np.bool_]:
+    """Return which images count for the sensitivity of a class (images,).
+
+    Other images only place the threshold.
     """
     truth = images.truth[:, column]
-    if not images.cases:
-        return np.ones_like(truth)
-    first_by_case: dict[str, int] = {}
-    digests = [item.digest for item in images.dataset.items]
-    for index in sorted(np.flatnonzero(truth).tolist(), key=digests.__getitem__):
-        first_by_case.setdefault(images.cases[index], index)
     is_counted = ~truth
-    is_counted[list(first_by_case.values())] = True
+    is_counted[select_counted(images, truth)] = True
     return is_counted
 
 
@@ -341,6 +349,14 @@ def check_apart(fitted: Evaluated, held_out: Evaluated) -> None:
         raise UserError((Diagnostic("E1261", message, location, notes=notes, help=help),))
 
 
+def has_promises(points: Sequence[OperatingPoint]) -> bool:
+    """Return whether operating points promise anything about new images."""
+    return any(
+        point.certificates or point.rate_certificates or point.sets or point.abstention
+        for point in points
+    )
+
+
 def get_carried_points(bundle: Bundle, source_bundle: Bundle) -> tuple[OperatingPoint, ...]:
     """Return the operating points of another bundle of the same network.
 
@@ -374,6 +390,7 @@ def store(bundle: Bundle, device: Device, points: Sequence[OperatingPoint]) -> B
     """
     files = device.encode_operating_points(bundle.model, points)
     signature = device.read_runner_signature(bundle.model)
-    # The signature was for the old program.
-    dropped = (signature.file,) if signature else ()
+    old_files = device.encode_operating_points(bundle.model, bundle.manifest.operating_points)
+    # The signature was for the old program, and other files for numbers that are not fitted now.
+    dropped = (*([signature.file] if signature else ()), *(old_files.keys() - files.keys()))
     return bundle_folder.rewrite_bundle(bundle, points, files, dropped)

@@ -13,7 +13,7 @@ from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.operating_point import OperatingPoint
-from tcc.compiler.reference import decision_rule, float_program
+from tcc.compiler.reference import decision_rule, float_program, prediction_sets
 from tcc.compiler.reference.output_activations import apply_activation
 from tcc.compiler.support.value_views import ValueView, count, list_names
 
@@ -47,10 +47,14 @@ class Prediction(ValueView):
             shape = "x".join(map(str, self.values.shape))
             return f"{shape} values from {self.values.min():.4f} to {self.values.max():.4f}"
         ranking = list_names(f"{label} {number:.4f}" for _, label, number in self.ranked())
-        decided = self.decided()
-        if decided is None:
-            return ranking
-        return f"{ranking}; decided: {list_names(self.labels[i] for i in decided) or 'none'}"
+        parts = [ranking]
+        if (decided := self.decided()) is not None:
+            parts.append(f"decided: {list_names(self.labels[i] for i in decided) or 'none'}")
+        if (members := self.prediction_set()) is not None:
+            parts.append(f"set: {list_names(self.labels[i] for i in members)}")
+        if self.is_answered() is False:
+            parts.append("no answer")
+        return "; ".join(parts)
 
     def ranked(self) -> list[tuple[int, str, float]]:
         """Return class index, label and value, sorted by raw value, largest first.
@@ -69,6 +73,20 @@ class Prediction(ValueView):
             return tuple(decision_rule.predict_decisions(row, self.point)[0].nonzero()[0].tolist())
         predicted_class = decision_rule.predict_classes(self.output.activation, row, self.point)
         return (int(predicted_class[0]),)
+
+    def prediction_set(self) -> tuple[int, ...] | None:
+        """Return the classes of the fitted prediction set; None without fitted sets."""
+        if self.point is None or self.point.sets is None:
+            return None
+        is_member = prediction_sets.find_sets(self.raw[None], self.point.sets.gaps)[0]
+        return tuple(is_member.nonzero()[0].tolist())
+
+    def is_answered(self) -> bool | None:
+        """Return whether the fitted abstention answers this image; None without one."""
+        if self.point is None or self.point.abstention is None:
+            return None
+        margin = self.point.abstention.margin
+        return bool(prediction_sets.find_answered(self.raw[None], margin)[0])
 
 
 class ImagePredictions(dict[str, Prediction], ValueView):

@@ -1,10 +1,12 @@
 """Check a fitted operating point on images that it was not fitted to."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tcc.compiler.driver import set_check
 from tcc.compiler.driver.evaluation import Evaluated, predict_classes
 from tcc.compiler.driver.fitting import list_threshold_columns
 from tcc.compiler.ir.operating_point import HeldOutCheck, OperatingPoint, ThresholdCheck
@@ -23,18 +25,25 @@ def evaluate_point(point: OperatingPoint, evaluated: Evaluated) -> HeldOutCheck:
     columns = list_threshold_columns(images, point.positive) if point.thresholds else ()
     default = _predict_by_default(evaluated)
     checks = tuple(_check_threshold(point.target, evaluated, default, column) for column in columns)
-    notice = "; ".join(
-        _describe_miss(point, check)
-        for check in checks
-        if decision_rule.is_target_missed(point, check)
-    )
-    return HeldOutCheck(
+    raw = evaluated.raw
+    held_out_check = HeldOutCheck(
         images.dataset.digest,
         len(images.dataset),
         _compute_log_losses(point, evaluated),
         checks,
-        notice,
+        "",
+        None if raw is None else set_check.check_sets(point, images, raw),
+        None if raw is None else set_check.check_abstention(point, images, raw),
     )
+    notices = [
+        *(
+            _describe_miss(point, check)
+            for check in checks
+            if decision_rule.is_target_missed(point, check)
+        ),
+        *set_check.list_refuted_promises(replace(point, judged=held_out_check), images.labels),
+    ]
+    return replace(held_out_check, notice="; ".join(notices))
 
 
 def _predict_by_default(evaluated: Evaluated) -> NDArray[np.bool_]:
@@ -82,6 +91,12 @@ def _check_threshold(
 
 
 def _describe_miss(point: OperatingPoint, check: ThresholdCheck) -> str:
+    if point.rate_certificates:
+        return "; ".join(
+            f"the certified {name} of {rate:.4g} for `{check.label}` is refuted: {correct:,} of"
+            f" {total:,} images are right, a {name} of {correct / total:.4f}"
+            for name, rate, correct, total in decision_rule.list_contradicted_rates(point, check)
+        )
     assert check.target is not None
     sentence = f"the requested sensitivity of {check.target:g} for `{check.label}` is not confirmed"
     if point.certificates:
@@ -97,16 +112,25 @@ def _describe_miss(point: OperatingPoint, check: ThresholdCheck) -> str:
 
 
 def find_misses(
-    point: OperatingPoint, judged_point: HeldOutCheck, path: str
+    point: OperatingPoint, judged_point: HeldOutCheck, labels: tuple[str, ...], path: str
 ) -> tuple[Diagnostic, ...]:
     """Return warnings about what the operating point misses on the evaluation images.
 
     Args:
         point: The operating point.
         judged_point: Its evaluation.
+        labels: The names of the classes.
         path: Path of the images.
     """
-    return tuple(_list_misses(point, judged_point, path))
+    promises = set_check.list_refuted_promises(replace(point, judged=judged_point), labels)
+    refuted = tuple(
+        Diagnostic("W0681", message, make_file_span(path), help=_REFUTED_REMEDY, severity="warning")
+        for message in promises
+    )
+    return (*_list_misses(point, judged_point, path), *refuted)
+
+
+_REFUTED_REMEDY = "fit to images of the same kind as these: the certificate holds only for such"
 
 
 def _list_misses(
@@ -116,13 +140,10 @@ def _list_misses(
     for check in judged_point.thresholds:
         if decision_rule.is_target_missed(point, check):
             message = _describe_miss(point, check)
-            help = _describe_remedy(check)
-            if point.certificates:
-                help = (
-                    "fit to images of the same kind as these: the certificate holds only for such"
-                )
+            certified = point.certificates or point.rate_certificates
+            help = _REFUTED_REMEDY if certified else _describe_remedy(check)
             yield Diagnostic("W0681", message, location, help=help, severity="warning")
-        if _is_worse(check):
+        if _is_worse(point, check):
             yield Diagnostic(
                 "W0682",
                 f"on these images, the threshold for `{check.label}` is worse than no threshold",
@@ -143,8 +164,11 @@ def _list_misses(
         )
 
 
-def _is_worse(check: ThresholdCheck) -> bool:
+def _is_worse(point: OperatingPoint, check: ThresholdCheck) -> bool:
     """Whether the criterion of the threshold is worse than without the threshold."""
+    if point.rate_certificates and check.target is None:
+        # A threshold for a specificity costs sensitivity on purpose.
+        return check.rejected < check.default_rejected
     if check.target is not None or not check.positives or not check.negatives:
         return check.detected < check.default_detected
     fitted = check.detected * check.negatives + check.rejected * check.positives
@@ -189,6 +213,42 @@ def describe_certificates(point: OperatingPoint) -> Iterator[str]:
             f" more with {certificate.confidence:.4g} confidence ({counted:,} {unit},"
             f" {certificate.allowed_misses:,} of them may be missed); the specificity on these"
             f" images is {specificity:.4f} ({certificate.rejected:,} of {certificate.negatives:,})"
+        )
+
+
+def describe_rate_certificates(point: OperatingPoint) -> Iterator[str]:
+    """Yield lines for each certificate of several rates: its bounds, and what they cost."""
+    for certificate in point.rate_certificates:
+        rates = [
+            (name, rate)
+            for name, rate in (
+                ("sensitivity", certificate.sensitivity),
+                ("specificity", certificate.specificity),
+            )
+            if rate is not None
+        ]
+        bounds = [f"the {name} is {rate.at_least:.4g} or more" for name, rate in rates]
+        if certificate.ppv is not None and certificate.npv is not None:
+            bounds.append(
+                f"at a prevalence of {certificate.prevalence:g} the positive predictive value is"
+                f" {certificate.ppv:.4g} or more and the negative {certificate.npv:.4g} or more"
+            )
+        counts = "; ".join(
+            f"{name}: {rate.counted:,} {'images' if rate.cases is None else 'cases'},"
+            f" {rate.misses:,} of them on the wrong side"
+            for name, rate in rates
+        )
+        together = ", all" if len(bounds) > 1 else ""
+        yield (
+            f"`{certificate.label}`: on images like these, {', '.join(bounds)}{together} with"
+            f" {certificate.confidence:.4g} confidence ({counts})"
+        )
+        yield (
+            f"`{certificate.label}`: on these images, the sensitivity is"
+            f" {certificate.detected / certificate.positives:.4f} ({certificate.detected:,} of"
+            f" {certificate.positives:,}), the specificity"
+            f" {certificate.rejected / certificate.negatives:.4f} ({certificate.rejected:,} of"
+            f" {certificate.negatives:,})"
         )
 
 

@@ -244,11 +244,48 @@ MAX_IMAGES = 1 << 40
 """Maximum number of images that is searched."""
 
 
-def compute_lower_bound(detected: int, positives: int) -> float:
-    """Return the lower 95 % confidence bound of the sensitivity, from 0 to 1."""
+def compute_lower_bound(detected: int, positives: int, confidence: float = 1 - RISK) -> float:
+    """Return the exact lower confidence bound of a sensitivity, from 0 to 1.
+
+    Args:
+        detected: Number of images that are detected.
+        positives: Number of images.
+        confidence: From 0 to 1.
+    """
     if detected == 0:
         return 0.0
-    return compute_beta_quantile(RISK, detected, positives - detected + 1)
+    return compute_beta_quantile(1 - confidence, detected, positives - detected + 1)
+
+
+def compute_predictive_values(
+    sensitivity: float, specificity: float, prevalence: float
+) -> tuple[float, float]:
+    """Return the positive and the negative predictive value (Bayes).
+
+    Both grow with the sensitivity and with the specificity, so that lower bounds of those give
+    lower bounds of these.
+
+    Args:
+        sensitivity: From 0 to 1.
+        specificity: From 0 to 1.
+        prevalence: Share of the class, between 0 and 1.
+    """
+    hits, false_alarms = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    rejections, misses = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
+    ppv = hits / (hits + false_alarms) if hits else 0.0
+    npv = rejections / (rejections + misses) if rejections else 0.0
+    return ppv, npv
+
+
+def compute_needed_specificity(sensitivity: float, ppv: float, prevalence: float) -> float:
+    """Return the specificity that gives a positive predictive value with a sensitivity."""
+    hits = sensitivity * prevalence
+    return max(0.0, 1 - hits * (1 - ppv) / (ppv * (1 - prevalence))) if ppv else 0.0
+
+
+def is_certified(rate: float, counted: int, misses: int, confidence: float) -> bool:
+    """Return whether so few misses certify a rate, within the accuracy of `compute_lower_bound`."""
+    return rate <= 0 or _compute_tail(rate, counted, misses) <= 1 - confidence + 1e-9
 
 
 def is_shown(sensitivity: float, detected: int, positives: int) -> bool:

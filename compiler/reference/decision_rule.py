@@ -68,9 +68,28 @@ def is_target_missed(point: OperatingPoint, check: ThresholdCheck) -> bool:
 
     Without a certificate, they do not confirm it. With one, they contradict it.
     """
+    if point.rate_certificates:
+        return bool(list_contradicted_rates(point, check))
     if check.target is None or not point.certificates:
         return check.reached is False
     return confidence_intervals.is_contradicted(check.target, check.detected, check.positives)
+
+
+def list_contradicted_rates(
+    point: OperatingPoint, check: ThresholdCheck
+) -> tuple[tuple[str, float, int, int], ...]:
+    """Return the certified rates that images refute: name, bound, correct images, images."""
+    rates = [
+        (name, rate.at_least, correct, total)
+        for certificate in point.rate_certificates
+        if certificate.label == check.label
+        for name, rate, correct, total in (
+            ("sensitivity", certificate.sensitivity, check.detected, check.positives),
+            ("specificity", certificate.specificity, check.rejected, check.negatives),
+        )
+        if rate is not None
+    ]
+    return tuple(rate for rate in rates if confidence_intervals.is_contradicted(*rate[1:]))
 
 
 def compute_negative_log_likelihood(
@@ -146,6 +165,28 @@ def fit_sensitivity_threshold(odds: Float64, truth: Truth, min_sensitivity: floa
     """
     thresholds, sensitivity, _ = _compute_curve(odds, truth)
     return float(thresholds[np.flatnonzero(sensitivity >= min_sensitivity)[-1]])
+
+
+def fit_specificity_threshold(odds: Float64, truth: Truth, min_specificity: float) -> float:
+    """Return the lowest threshold with a specificity of at least `min_specificity`.
+
+    Args:
+        odds: Score of the class in each image, float64 (images,); larger means more likely.
+        truth: Whether each image is of the class (images,).
+        min_specificity: The specificity, from 0 to 1.
+    """
+    thresholds, _, specificity = _compute_curve(odds, truth)
+    return float(thresholds[np.flatnonzero(specificity >= min_specificity)[0]])
+
+
+def widen_threshold(threshold: float, odds: Float64) -> float:
+    """Return a threshold midway between the two values around it, with the same decisions."""
+    below, above = odds[odds < threshold], odds[odds >= threshold]
+    if not below.size or not above.size:
+        return threshold
+    low, high = float(below.max()), float(above.min())
+    midpoint = (low + high) / 2
+    return midpoint if midpoint > low else high
 
 
 def compute_youden(predicted: Truth, truth: Truth) -> float:

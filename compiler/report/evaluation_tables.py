@@ -12,7 +12,7 @@ from tcc.compiler.support.diagnostics import fail, make_file_span
 
 if TYPE_CHECKING:
     from tcc.compiler.data.probability_quality import Reliability
-    from tcc.compiler.driver.evaluation_run import SaturationReport
+    from tcc.compiler.driver.evaluation_run import CarriedReport, SaturationReport
     from tcc.compiler.driver.saturation import LayerSaturation, Saturation
     from tcc.compiler.ir.operating_point import OperatingPoint
     from tcc.compiler.reference.classification_metrics import (
@@ -102,16 +102,11 @@ def _print_point(report: Report, evaluation: EvaluationReport) -> None:
     if point is None:
         return
     fitted = point.fitted
-    text = f"temperature {point.temperature:.4g}"
-    if fitted.likelihood:
-        unscaled_loss, scaled_loss = fitted.likelihood
-        text += f" (log loss {unscaled_loss:.4f} without, {scaled_loss:.4f} with temperature)"
-    if fitted.likelihood and unscaled_loss == scaled_loss and point.temperature == 1:
-        text = "temperature 1 (no other temperature lowers the log loss)"
     program = f"{evaluation.subject['target']} {evaluation.subject['precision']}"
     applied_to = "" if fitted.program == program else f", applied to {program}"
     report.print_text(
-        f"{text}, fitted on {fitted.images:,} images with {fitted.program}{applied_to}"
+        f"{_describe_temperature(point)}, fitted on {fitted.images:,} images with"
+        f" {fitted.program}{applied_to}"
     )
     if evaluation.log_loss is not None:
         report.print_text(f"log loss {evaluation.log_loss:.4f} on the held-out images")
@@ -124,9 +119,37 @@ def _print_point(report: Report, evaluation: EvaluationReport) -> None:
         report.print_text(f"probability thresholds: {text}; criterion: {point.criterion}")
     for line in target_check.describe_certificates(point):
         report.print_text(line)
+    for line in target_check.describe_rate_certificates(point):
+        report.print_text(line)
     _print_checks(report, point)
+    _print_sets(report, point, evaluation.labels)
     if evaluation.stored_bundle:
         report.print_text(f"stored in {evaluation.stored_bundle}")
+
+
+def _describe_temperature(point: "OperatingPoint") -> str:
+    text = f"temperature {point.temperature:.4g}"
+    if not point.fitted.likelihood:
+        if point.rate_certificates:
+            text += " (not fitted: the certificate counts every image)"
+        return text
+    unscaled_loss, scaled_loss = point.fitted.likelihood
+    if unscaled_loss == scaled_loss and point.temperature == 1:
+        return "temperature 1 (no other temperature lowers the log loss)"
+    return f"{text} (log loss {unscaled_loss:.4f} without, {scaled_loss:.4f} with temperature)"
+
+
+def _print_sets(report: Report, point: "OperatingPoint", labels: tuple[str, ...]) -> None:
+    """Print what prediction sets and abstention promise, and how they do on other images."""
+    from tcc.compiler.driver import set_check
+
+    if point.sets:
+        for line in set_check.describe_sets(point.sets, labels):
+            report.print_text(line)
+    if point.abstention:
+        report.print_text(set_check.describe_abstention(point.abstention))
+    for line in set_check.describe_sets_check(point, labels):
+        report.print_text(line)
 
 
 def _print_checks(report: Report, point: "OperatingPoint") -> None:
@@ -407,6 +430,16 @@ def _encode_class(
 def encode_bounds(interval: "Bounds | None") -> dict[str, float] | None:
     """Return an interval as plain data; None stays None."""
     return asdict(interval) if interval else None
+
+
+def print_carried(report: Report, carried: "CarriedReport") -> dict[str, Any]:
+    """Print that operating points were carried without images, and return the JSON document."""
+    report.print_text(
+        f"the fitted values of {carried.source} are stored in {carried.subject['bundle']}:"
+        " both have the same int8 outputs, so what they promise holds here too"
+    )
+    points = [asdict(point) for point in carried.points]
+    return {**carried.subject, "carried_from": carried.source, "operating_points": points}
 
 
 def _encode_point(evaluation: EvaluationReport) -> dict[str, Any] | None:

@@ -232,6 +232,9 @@ SPECS = Fact("it is for specs, and the input is a bundle", _REMOVE)
 BUNDLES = Fact("it is for bundles, and the input is a spec", "name a bundle, or remove this option")
 SOME_BUNDLE = Fact("it is for bundles, and no input is a bundle", _REMOVE)
 SPEC_OR_FITTED = Fact("it is for specs and for fitted values, and these bundles have none", _REMOVE)
+PROMISED = Fact(
+    "`--confidence 0` promises nothing", "use another confidence, or remove this option"
+)
 ONE_NETWORK = Fact("it is for one network, and there are several", "name only one network")
 
 LAYERED_BUNDLE = Fact(

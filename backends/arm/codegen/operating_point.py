@@ -12,8 +12,10 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 
+from tcc.backends.arm.codegen.c_header import format_floats, rename_model, to_string_literal
 from tcc.backends.arm.codegen.network import locate_outputs
 from tcc.backends.arm.schedule.program import Program
 from tcc.compiler.ir.graph import Output
@@ -72,6 +74,43 @@ def encode_files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str,
         UserError: No header in `folder` declares the network, or a library is damaged (E0652).
     """
     name, create = read_network(folder)
+    return {**_encode_thresholds(folder, name, create, points), **_render_sets(name, points)}
+
+
+def _render_sets(name: str, points: Sequence[OperatingPoint]) -> Mapping[str, bytes]:
+    """Return the header with prediction sets and abstention, if any are fitted.
+
+    A header and no record of the library: so libraries without sets, also those that are already
+    built, keep their bytes and have no code for them.
+    """
+    with_sets = next((point for point in points if point.sets), None)
+    with_margin = next((point for point in points if point.abstention), None)
+    if with_sets is None and with_margin is None:
+        return {}
+    sets_output = with_sets.output if with_sets else ""
+    answer_output = with_margin.output if with_margin else ""
+    sets = with_sets.sets if with_sets else None
+    abstention = with_margin.abstention if with_margin else None
+    gaps = [-1.0 if gap is None else gap for gap in sets.gaps] if sets else [0.0]
+    margin = abstention.margin if abstention else 0.0
+    numbers = (
+        f"#define MODEL_SETS_OUTPUT {to_string_literal(sets_output)}",
+        f"#define MODEL_SET_GAPS {len(gaps)} /* 1: one gap for all classes */",
+        "static const float model_set_gaps[MODEL_SET_GAPS] = {",
+        f"    {format_floats(gaps, len(gaps))},",
+        "};",
+        f"#define MODEL_ANSWER_OUTPUT {to_string_literal(answer_output)}",
+        f"#define MODEL_ANSWER_MARGIN {format_floats([margin], 1)}",
+    )
+    text = (files("tcc.backends.arm") / "runtime" / "sets.h").read_text("utf-8")
+    text = rename_model(text.replace("/* numbers */", "\n".join(numbers)), name)
+    return {f"{name}_sets.h": text.encode()}
+
+
+def _encode_thresholds(
+    folder: Path, name: str, create: str, points: Sequence[OperatingPoint]
+) -> Mapping[str, bytes]:
+    """Return the files with temperatures and thresholds."""
     needle = build_mark(create).encode()
     binaries = {path.name: _read_content(path) for path in find_binaries(folder, name)}
     marked = {file: content for file, content in binaries.items() if needle in content}

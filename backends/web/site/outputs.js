@@ -1,6 +1,7 @@
 // Results from raw outputs, as in `tcc run`: probabilities, ranking and decisions.
 
 import { decided } from './decision.js';
+import { hasAnswer, predictionSet } from './prediction_sets.js';
 
 /** Apply `softmax` or `sigmoid` to raw outputs; `none` returns the values. */
 export function applyActivation(activation, raw, temperature = 1) {
@@ -26,7 +27,8 @@ function computeSigmoid(logit) {
   return (logit >= 0 ? 1 : exponential) / (1 + exponential);
 }
 
-/** Return the result of an output, {ranked, decision}; `point` is its operating point. */
+/** Return the result of an output, {ranked, decision, set, answered}; `point` is its operating
+ * point. */
 export function reading(output, raw, point) {
   const values = applyActivation(output.activation, raw, point?.temperature);
   const labels = output.labels.length ? output.labels : values.map((_, i) => String(i));
@@ -38,5 +40,6 @@ export function reading(output, raw, point) {
   const decision = hasThresholds
     ? decided(output, raw, point).map((index) => labels[index])
     : undefined;
-  return { ranked, decision };
+  const set = predictionSet(raw, point?.sets)?.map((index) => labels[index]);
+  return { ranked, decision, set, answered: hasAnswer(raw, point?.abstention) };
 }

@@ -20,11 +20,16 @@ export function formatValue(activation, value) {
 /** Return a one-line text of the result of an image. */
 export function formatSummary(result) {
   return result.outputs
-    .map(({ ranked, decision, range, activation }) => {
+    .map(({ ranked, decision, set, answered, range, activation }) => {
       if (!ranked) return `values from ${range[0].toPrecision(4)} to ${range[1].toPrecision(4)}`;
       const [topClass] = ranked;
       const topText = `${topClass.label} ${formatValue(activation, topClass.value)}`;
-      return decision ? `${topText}, decision: ${decision.join(', ') || 'none'}` : topText;
+      return [
+        topText,
+        ...(decision ? [`decision: ${decision.join(', ') || 'none'}`] : []),
+        ...(set ? [`set: ${set.join(', ')}`] : []),
+        ...(answered === false ? ['no answer'] : []),
+      ].join(', ');
     })
     .join('; ');
 }
@@ -37,6 +42,11 @@ export function createCard(name, picture, result) {
     text.append(output.ranked ? createClassList(output) : formatSummary({ outputs: [output] }));
     if (output.decision) {
       text.append(createElement('p', {}, `Decision: ${output.decision.join(', ') || 'none'}`));
+    }
+    if (output.set) text.append(createElement('p', {}, `Set: ${output.set.join(', ')}`));
+    if (output.answered === false) {
+      const notice = 'No answer: the two largest outputs are too close';
+      text.append(createElement('p', { class: 'notice' }, notice));
     }
   }
   for (const remark of result.remarks) text.append(createElement('p', { class: 'hint' }, remark));
