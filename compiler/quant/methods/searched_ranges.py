@@ -96,7 +96,7 @@ def assemble_ranges(
     """
     pairs = tuple(zip(groups, scales, strict=True))
     ranges = {
-        n: Range(group_scale.scale, group.range.signed)
+        n: group.range.with_scale(group_scale.scale)
         for group, group_scale in pairs
         for n in group.names
     }

@@ -228,11 +228,16 @@ def compute_expected(case: Case, program: Model, xs: tuple[Array, ...]) -> Array
     return case.op.compute(case.types, xs, parameters)
 
 
+def create_feeds(case: Case, xs: tuple[Array, ...]) -> dict[str, Array]:
+    pairs = zip(xs, case.types, strict=True)
+    return {f"x{i}": to_onnx_values(x, kind) for i, (x, kind) in enumerate(pairs)}
+
+
 def check(case: Case, batch: int = 1, opset: int = 17, **options) -> None:
     program = build_model(case)
     xs = create_inputs(case, batch)
-    y = to_onnx_values(compute_expected(case, program, xs))
-    feeds = {f"x{i}": to_onnx_values(x) for i, x in enumerate(xs)}
+    y = to_onnx_values(compute_expected(case, program, xs), program.graph.nodes[0].type)
+    feeds = create_feeds(case, xs)
     (got,) = open_session(lower(program, opset), **options).run(["y"], feeds)
     assert (got.shape, got.dtype) == (y.shape, y.dtype)
     np.testing.assert_array_equal(got, y)
@@ -277,10 +282,11 @@ LACKING = (Table, Dequantize)
 def test_the_onnx_reference_evaluator_matches(case: Case) -> None:
     program = build_model(case)
     xs = create_inputs(case, 1)
-    feeds = {f"x{i}": to_onnx_values(x) for i, x in enumerate(xs)}
+    feeds = create_feeds(case, xs)
     # At the newest opset: it lacks the DequantizeLinear of older ones.
     (got,) = ReferenceEvaluator(lower(program, MAX_OPSET)).run(None, feeds)
-    np.testing.assert_array_equal(got, to_onnx_values(compute_expected(case, program, xs)))
+    expected = compute_expected(case, program, xs)
+    np.testing.assert_array_equal(got, to_onnx_values(expected, program.graph.nodes[0].type))
 
 
 @looped(CASES)
