@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,11 @@ class Range:
         """The smallest and the largest quantized value."""
         # Activations use all 256 values; weights begin at -127 (see `RoundedWeights`).
         return (-128, 127) if self.signed else (-self.zero_point, 255 - self.zero_point)
+
+    @property
+    def min_real(self) -> float:
+        """The smallest real number that a zero point was chosen for; minus infinity without one."""
+        return -self.zero_point * self.scale if self.zero_point else -inf
 
     def with_scale(self, scale: float) -> "Range":
         """Return the range at another scale.
