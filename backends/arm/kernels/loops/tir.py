@@ -124,10 +124,19 @@ class ZeroPointBuffer:
         """Return consecutive stored bytes."""
         return self.buffer.vload(indices, dtype)
 
-    def widen(self, stored: Expr, lanes: int) -> Expr:
-        """Return the values of stored bytes, in int32."""
-        zero_point = create_integer(self.zero_point, lanes)
-        return ((stored + zero_point) & create_integer(0xFF, lanes)) - zero_point
+
+def read_stored(stored: Expr, dtype: str, lanes: int) -> Expr:
+    """Return the quantized values of a type, in int32, from bytes of any 8-bit type."""
+    value = convert(reinterpret(stored, get_memory_dtype(dtype), lanes), INT, lanes)
+    return _widen(value, get_zero_point(dtype), lanes)
+
+
+def _widen(byte: Expr, zero_point: int, lanes: int) -> Expr:
+    """Return the values with a zero point of which `byte` has the low 8 bits."""
+    if not zero_point:
+        return byte
+    shift = create_integer(zero_point, lanes)
+    return ((byte + shift) & create_integer(0xFF, lanes)) - shift
 
 
 def _add_zero_point(buffer: Any, dtype: str) -> Buffer:
@@ -140,7 +149,7 @@ def load(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
     value = load_raw(buffer, index, lanes)
     if str(buffer.dtype) in NARROW_TYPES:
         value = convert(value, INT, lanes)
-    return buffer.widen(value, lanes) if isinstance(buffer, ZeroPointBuffer) else value
+    return _widen(value, buffer.zero_point if isinstance(buffer, ZeroPointBuffer) else 0, lanes)
 
 
 def load_raw(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
