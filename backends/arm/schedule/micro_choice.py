@@ -39,7 +39,7 @@ from tcc.backends.arm.schedule import convolutions
 from tcc.backends.arm.schedule.kernel_candidates import KernelCandidate, choose_cheapest
 from tcc.backends.arm.schedule.partition import Site
 from tcc.compiler import ops
-from tcc.compiler.ir.types import Pair
+from tcc.compiler.ir.types import DType, Pair
 from tcc.compiler.ops import integer, integer_arithmetic
 from tcc.compiler.support.diagnostics import UnhandledError
 
@@ -168,9 +168,11 @@ def create_window(conv: ops.Conv, site: Site) -> MicroWindow:
     channels, *size = site.input_shape
     _, *out = site.output_shape
     pad_top, pad_left, _, _ = conv.pads
+    is_float = site.input_type.dtype is DType.F32
+    low = 0 if is_float else site.input_type.limits[0]
     return MicroWindow(
         channels // conv.groups, (size[0], size[1]), (out[0], out[1]), conv.kernel, conv.stride,
-        conv.dilation, (pad_top, pad_left), low=site.input_type.limits[0],
+        conv.dilation, (pad_top, pad_left), low=low,
     )  # fmt: skip
 
 
