@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arm_steps import read_stored
 from numpy.typing import NDArray
 
 from tcc.backends.arm.codegen import micro_objects, objects, zig
@@ -63,7 +64,7 @@ class CallProgram:
             array = np.frombuffer(
                 output_bytes[offset + 4 : offset + 4 + kind.nbytes], kind.dtype.value
             )
-            outputs[step.output] = array.reshape(kind.shape)
+            outputs[step.output] = read_stored(array, kind).reshape(kind.shape)
             offset += 4 + kind.nbytes
         return outputs
 
@@ -75,7 +76,9 @@ def _record(
     for argument in step.arguments:
         match argument:
             case Value(name):
-                yield from _pack_array(reference_values[name])
+                # The low 8 bits of quantized values are stored.
+                dtype = plan.graph.types[name].dtype.value
+                yield from _pack_array(reference_values[name].astype(dtype))
             case KernelWeights(data):
                 yield from _pack_array(data)
             case Scratch(space):

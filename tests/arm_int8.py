@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from arm_steps import Array, Library
+from arm_steps import Array, Library, read_stored
 
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule.partition import partition
@@ -127,7 +127,9 @@ def run_artifact_layers(
     layer_outputs: dict[str, Array] = {}
     offset = 0
     for layer in layers:
-        tensor = np.frombuffer(output_bytes[offset : offset + layer["bytes"]], layer["type"])
+        kind = types[layer["name"]]
+        layer_bytes = output_bytes[offset : offset + layer["bytes"]]
+        tensor = read_stored(np.frombuffer(layer_bytes, layer["type"].partition("-")[0]), kind)
         offset += layer["bytes"]
         if layer["kernel"] != "copy":  # the last call completes the value
             layer_outputs[layer["name"]] = tensor.reshape(types[layer["name"]].shape)

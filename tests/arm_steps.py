@@ -18,6 +18,7 @@ from tcc.backends.arm.kernels.base import Kernel, KernelCall, KernelWeights, Scr
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule.program import Copy, Program, build_program
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.types import TensorType
 
 Array = NDArray[Any]
 
@@ -72,7 +73,8 @@ class Library:
             yield output.value, self._copy_value(program, memory, output.value)
 
     def _copy_value(self, program: Program, memory: Mapping[str, Array], name: str) -> Array:
-        return self._get_view(program, memory, name).reshape(program.graph.types[name].shape).copy()
+        kind = program.graph.types[name]
+        return read_stored(self._get_view(program, memory, name), kind).reshape(kind.shape).copy()
 
     def _step(self, program: Program, memory: Mapping[str, Array], step: KernelCall | Copy) -> None:
         match step:
@@ -100,6 +102,14 @@ class Library:
     def _get_view(program: Program, memory: Mapping[str, Array], value_name: str) -> Array:
         placement, kind = program.locations[value_name], program.graph.types[value_name]
         return memory[placement.buffer][placement.offset :][: kind.nbytes].view(kind.dtype.value)
+
+
+def read_stored(stored: Array, kind: TensorType) -> Array:
+    """Return the values whose low 8 bits are stored; other types as they are."""
+    if not kind.zero_point:
+        return stored
+    zero_point = np.uint8(kind.zero_point)
+    return (stored + zero_point).astype(np.int16) - zero_point
 
 
 class _Guarded:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.lower.integer_variants import convert_to_unsigned
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.reference import integer_program
@@ -39,9 +40,9 @@ def open_session(
     return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers)
 
 
-def to_onnx_values(x: Array) -> Array:
-    """Return quantized values as stored in ONNX: signed ones as unsigned with zero point 128."""
-    return (x.astype(np.int16) + 128).astype(np.uint8) if x.dtype == np.int8 else x
+def to_onnx_values(x: Array, kind: TensorType) -> Array:
+    """Return quantized values as stored in ONNX: unsigned, with the zero point added."""
+    return x if kind.dtype is DType.F32 else (x.astype(np.int16) - kind.limits[0]).astype(np.uint8)
 
 
 def count_differing_elements(
@@ -60,11 +61,11 @@ def count_differing_elements(
     onnx_session = open_session(lower(probed_model, opset), level, threads)
     names = [f"{node.name}!" for node in model.graph.nodes]
     session_outputs = onnx_session.run(
-        names, {source.name: to_onnx_values(x[None].astype(source.type.dtype.value))}
+        names, {source.name: x[None].astype(source.type.dtype.value)}
     )
     counts = {}
     for name, batch in zip(names, session_outputs, strict=True):
-        y = to_onnx_values(expected[name[:-1]])
+        y = to_onnx_values(expected[name[:-1]], model.graph.types[name[:-1]])
         assert (batch[0].shape, batch.dtype) == (y.shape, y.dtype), name
         if batch[0].tobytes() != y.tobytes():
             counts[name[:-1]] = int((batch[0] != y).sum())

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.ir.types import DType
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.reference import integer_program
 
 if TYPE_CHECKING:
@@ -63,9 +63,11 @@ def measure_difference(program: Model, tensors: list[Array], model_bytes: bytes)
     if kinds[source.name].dtype is not DType.F32:
         cuts[f"{source.name}:levels"] = source.name
     outputs = {part.name: part.value for part in program.graph.outputs}
-    layer_differences = [_compare_layers(file, cuts, part, outputs) for part in expected_values]
+    layer_differences = [
+        _compare_layers(file, kinds, cuts, part, outputs) for part in expected_values
+    ]
     network_differences = [
-        _compare_network(file, cuts, part, source.name) for part in expected_values
+        _compare_network(file, kinds, cuts, part, source.name) for part in expected_values
     ]
     rows = [
         bool(np.argmax(part[o.value]) == np.argmax(computed[o.name]))
@@ -90,14 +92,14 @@ def _list_quantizers(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     return (node for node in graph.node if node.op_type == "QuantizeLinear")
 
 
-def _to_file_levels(levels: Array) -> Array:
-    """Return quantized values in the file's form: uint8, with zero point 128 for int8 values."""
-    shift = 128 if levels.dtype == np.int8 else 0
-    return (levels.astype(np.int16) + shift).astype(np.uint8)[None]
+def _to_file_levels(levels: Array, kind: TensorType) -> Array:
+    """Return quantized values in the file's form: uint8, with the zero point added."""
+    return (levels.astype(np.int16) - kind.limits[0]).astype(np.uint8)[None]
 
 
 def _compare_layers(
     file: onnx.ModelProto,
+    kinds: Mapping[str, TensorType],
     cuts: Mapping[str, str],
     expected_values: Mapping[str, Array],
     outputs: Mapping[str, str],
@@ -112,13 +114,17 @@ def _compare_layers(
         (computed,) = _open_session(part).run(
             [name],
             {
-                input_name: _to_file_levels(expected_values[cuts[input_name]])
+                input_name: _to_file_levels(
+                    expected_values[cuts[input_name]], kinds[cuts[input_name]]
+                )
                 for input_name in inputs
             },
         )
         if name in cuts:
-            expected = _to_file_levels(expected_values[cuts[name]]).astype(np.int16)
-            steps = max(steps, int(np.abs(computed.astype(np.int16) - expected).max()))
+            expected = _to_file_levels(expected_values[cuts[name]], kinds[cuts[name]])
+            steps = max(
+                steps, int(np.abs(computed.astype(np.int16) - expected.astype(np.int16)).max())
+            )
         else:
             float_values = expected_values[outputs[name]]
             if float_values.dtype == np.float32:
@@ -183,6 +189,7 @@ def _open_session(file: onnx.ModelProto) -> "onnxruntime.InferenceSession":
 
 def _compare_network(
     file: onnx.ModelProto,
+    kinds: Mapping[str, TensorType],
     cuts: Mapping[str, str],
     expected_values: Mapping[str, Array],
     source: str,
@@ -200,7 +207,7 @@ def _compare_network(
     step_differences = [
         np.abs(
             computed[part].astype(np.int16)
-            - _to_file_levels(expected_values[level_name]).astype(np.int16)
+            - _to_file_levels(expected_values[level_name], kinds[level_name]).astype(np.int16)
         ).reshape(-1)
         for part, level_name in cuts.items()
     ]

@@ -206,25 +206,39 @@ def _add_weights(draft: IntegerDraft, node: Node, *, is_depthwise: bool) -> tupl
     return (
         draft.add_constant(node.params[0], weight.transpose(order), weight_quantization),
         draft.add_constant(
-            node.params[2], raise_biases(bias, weight, input_type, node.type), bias_quantization
+            node.params[2],
+            raise_biases(bias, weight, scale, (input_type, node.type)),
+            bias_quantization,
         ),
     )
 
 
 def raise_biases(
-    bias: Array, weight: Array, input_type: TensorType, output_type: TensorType
+    bias: Array, weight: Array, scale: Array, types: tuple[TensorType, TensorType]
 ) -> Array:
     """Return biases without needlessly small values: XNNPACK's scaled sums may reach -2**31.
 
-    Some of its kernels then wrap around when they add a nonzero zero point. A channel that no input
-    makes positive is 0 for unsigned values, however negative its sums are.
+    Some of its kernels then wrap around when they add a nonzero zero point. A channel of which all
+    sums give the smallest value keeps that, however small its sums are.
+
+    Args:
+        bias: The biases (filters,).
+        weight: The quantized weights (filters, ...).
+        scale: The scale of each filter's weights (filters,).
+        types: The types of the input and of the output.
     """
+    input_type, output_type = types
     if not get_zero_point(output_type):
         return bias.astype(np.int32)
     flat = weight.reshape(len(weight), -1).astype(np.int64)
     low, high = input_type.limits
     largest = np.maximum(flat * low, flat * high).sum(axis=1)
-    raised_biases: Array = np.maximum(bias.astype(np.int64), -largest)
+    min_output = output_type.limits[0]
+    factor = integer_arithmetic.compute_multiplier(input_type, scale, output_type)
+    # Sums from here down give the smallest value; one less, as the quotient is rounded.
+    min_sums = np.floor(min_output / factor.astype(np.float64)) - (1 if min_output else 0)
+    min_biases = np.maximum(min_sums, np.iinfo(np.int32).min / 2).astype(np.int64) - largest
+    raised_biases: Array = np.maximum(bias.astype(np.int64), min_biases)
     return raised_biases.astype(np.int32)
 
 

@@ -20,8 +20,7 @@ ArraysByName = Mapping[str, NDArray[Any]]
 
 
 Array = NDArray[Any]
-SIGN_OFFSET = 128
-"""Difference between an unsigned quantized value and the signed byte that a target stores."""
+MAX_INT8, MAX_UINT8 = 127, 255
 
 
 class LayerAgreement(Record, frozen=True):
@@ -42,9 +41,12 @@ class LayerAgreement(Record, frozen=True):
         """Whether the layer agrees: an exact layer must not differ."""
         return not (self.exact and self.differing)
 
-    def add_input(self, expected: Array, actual: Array) -> "LayerAgreement":
-        """Return the agreement with one more input: reference values and artifact values."""
-        differing, largest = count_differences(expected, actual)
+    def add_input(self, expected: Array, actual: Array, high: int) -> "LayerAgreement":
+        """Return the agreement with one more input: reference values and artifact values.
+
+        `high` is the largest value of the layer's type.
+        """
+        differing, largest = count_differences(expected, actual, high)
         return replace(
             self,
             values=self.values + expected.size,
@@ -76,7 +78,7 @@ def compare_layers(
     for expected, artifact_values in inputs:
         for name in layer_by_name.keys() & artifact_values.keys():
             layer_by_name[name] = layer_by_name[name].add_input(
-                expected[name], artifact_values[name]
+                expected[name], artifact_values[name], graph.types[name].limits[1]
             )
     return tuple(layer for layer in layer_by_name.values() if layer.values)
 
@@ -86,26 +88,28 @@ def find_wrong_layer(layers: Iterable[LayerAgreement]) -> LayerAgreement | None:
     return next((layer for layer in layers if not layer.holds), None)
 
 
-def count_differences(expected: Array, actual: Array) -> tuple[int, int]:
+def count_differences(expected: Array, actual: Array, high: int) -> tuple[int, int]:
     """Return how many quantized values differ, and by how many steps at most.
 
-    An array of another size counts as different in all values.
+    An array of another size counts as different in all values. `high` is the largest value of the
+    layer's type.
     """
     if actual.size != expected.size:
         return expected.size, 255
     # In int16, because a difference of two bytes would wrap around.
     differences = np.abs(
-        expected.astype(np.int16).reshape(-1) - convert_sign(actual, expected.dtype).reshape(-1)
+        expected.astype(np.int16).reshape(-1) - read_stored(actual, high).reshape(-1)
     )
     return int(np.count_nonzero(differences)), int(differences.max(initial=0))
 
 
-def convert_sign(quantized: Array, dtype: Any) -> NDArray[np.int16]:
-    """Return an artifact's quantized values in the range of the graph's type, as int16."""
-    wide = quantized.astype(np.int16)
-    if quantized.dtype == dtype:
-        return wide
-    return wide + np.int16(SIGN_OFFSET if quantized.dtype == np.int8 else -SIGN_OFFSET)
+def read_stored(stored: Array, high: int) -> NDArray[np.int16]:
+    """Return an artifact's quantized values from its bytes, as int16.
+
+    The largest value of the layer's type, `high`, is the largest byte: int8 or uint8.
+    """
+    max_byte = MAX_INT8 if stored.dtype == np.int8 else MAX_UINT8
+    return stored.astype(np.int16) + np.int16(high - max_byte)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -214,10 +218,10 @@ def find_divergence(
         (expected,) = integer_program.run(program_check.program, [tensor], keep_all=True)
         empty_layer = replace(layer, values=0, differing=0, largest=0)
         layer_output = layer_values[layer.name]
-        golden_layer = empty_layer.add_input(expected[layer.name], layer_output)
+        high = program_check.program.graph.types[layer.name].limits[1]
+        golden_layer = empty_layer.add_input(expected[layer.name], layer_output, high)
         if golden_layer.differing:
-            dtype = expected[layer.name].dtype
-            converted = convert_sign(layer_output, dtype).astype(dtype)
+            converted = read_stored(layer_output, high).astype(expected[layer.name].dtype)
             visible_names = frozenset(layer_values) & program_check.program.graph.types.keys()
             return Divergence(golden_layer, case.name, expected, converted, visible_names)
     return None

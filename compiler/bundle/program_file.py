@@ -181,7 +181,11 @@ def _read_tensors(graph: Graph, weight_bytes: bytes) -> dict[str, NDArray[Any]]:
 
 def _encode_op(op: Op) -> dict[str, Any]:
     """Return an operation, with nested operations, as plain data."""
-    attributes = {f.name: getattr(op, f.name) for f in fields(op)}  # type: ignore[arg-type]
+    attributes = {
+        f.name: getattr(op, f.name)
+        for f in fields(op)  # type: ignore[arg-type]
+        if f.name != "zero_point" or getattr(op, f.name)
+    }
     return {
         "word": op.keyword,
         **{
@@ -214,12 +218,16 @@ def _encode_type(tensor_type: TensorType) -> dict[str, Any]:
         "shape": list(tensor_type.shape),
         "dtype": tensor_type.dtype.value,
         "scale": tensor_type.scale,
+        **({"zero_point": tensor_type.zero_point} if tensor_type.zero_point else {}),
     }
 
 
 def _read_type(document: Mapping[str, Any]) -> TensorType:
     return TensorType(
-        tuple(map(int, document["shape"])), DType(document["dtype"]), document["scale"]
+        tuple(map(int, document["shape"])),
+        DType(document["dtype"]),
+        document["scale"],
+        int(document.get("zero_point", 0)),
     )
 
 

@@ -48,7 +48,6 @@ from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import UserError
 
 Array = NDArray[Any]
-OFFSET = 128
 
 
 class UnsupportedLayerError(Exception):
@@ -129,7 +128,7 @@ class LayerSpecBuilder:
 def _get_range(tensor_type: TensorType) -> Range:
     if tensor_type.scale is None:
         raise UnsupportedLayerError
-    return Range(tensor_type.scale, tensor_type.dtype is DType.I8)
+    return Range(tensor_type.scale, tensor_type.dtype is DType.I8, tensor_type.zero_point)
 
 
 def _add_int8_inputs(
@@ -162,7 +161,7 @@ def _add_int8_inputs(
             builder.add(f"{part}_pool", GlobalMaxPool(), [part], unit_range)
             part = f"{part}_pool"
         # All slices are unsigned: the bias subtracts the offset.
-        offset = OFFSET if value_range.signed else 0
+        offset = -value_range.limits[0]
         integers = RoundedWeights(
             np.ones((channels, 1, 1, 1), np.int8),
             np.full(channels, value_range.scale, np.float32),

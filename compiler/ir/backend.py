@@ -472,8 +472,8 @@ class QuantizedValueReader(Protocol):
             tensors: As for `Runner.infer`; each is read when it is needed.
 
         Yields:
-            The 8-bit tensors by their names in the graph, as the artifact stores them: uint8 or
-            int8, in the graph's layout or flat. A uint8 tensor of the graph may be int8, 128 less.
+            The 8-bit tensors by their names in the graph, in the graph's layout or flat: uint8 or
+            int8, where the type's largest byte is the largest value of the tensor's type.
 
         Raises:
             MissingTool: The tool that runs the artifact is not installed.

@@ -38,7 +38,8 @@ def _print_type(tensor_type: TensorType) -> str:
     """Return an element type and the shape, with the scale of quantized integers."""
     # Nine digits distinguish all float32 numbers.
     scale = "" if tensor_type.scale is None else f" * {tensor_type.scale:.9g}"
-    return f"{tensor_type.dtype}[{tensor_type}]{scale}"
+    zero_point = f" from {tensor_type.limits[0]}" if tensor_type.zero_point else ""
+    return f"{tensor_type.dtype}[{tensor_type}]{scale}{zero_point}"
 
 
 def _print_output(output: Output) -> str:

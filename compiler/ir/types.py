@@ -39,12 +39,14 @@ class TensorType:
     """A shape without its batch axis, and the type of one element.
 
     An image or feature map is (channels, height, width), a vector (features,). The real value of
-    a quantized integer q is scale * q; `scale` is a float32.
+    a quantized integer q is scale * q; `scale` is a float32. Zero is always q = 0. A uint8 element
+    with a zero point z has q from -z to 255 - z; runtimes store it as q + z.
     """
 
     shape: Shape
     dtype: DType = DType.F32
     scale: float | None = None
+    zero_point: int = 0
 
     @property
     def limits(self) -> Pair:
@@ -53,7 +55,7 @@ class TensorType:
             case DType.I8:
                 return (-128, 127)
             case DType.U8:
-                return (0, 255)
+                return (-self.zero_point, 255 - self.zero_point)
             case DType.F32 | DType.F16 | DType.I32:
                 raise UnhandledError("8-bit type", self.dtype.value)
             case _:
@@ -63,7 +65,13 @@ class TensorType:
         """Return the type with another shape and elements of the same meaning."""
         # A tensor has one scale (docs/decisions/0004-activations-per-tensor.md): moving its
         # elements keeps it.
-        return TensorType(shape, self.dtype, self.scale)
+        return TensorType(shape, self.dtype, self.scale, self.zero_point)
+
+    @property
+    def array_dtype(self) -> str:
+        """The numpy type that holds the elements' values."""
+        # With a zero point, 256 values that begin below 0 fit neither 8-bit type.
+        return "int16" if self.zero_point else self.dtype.value
 
     @property
     def is_vector(self) -> bool:

@@ -59,7 +59,10 @@ def find_computed_form(op: Table, x: TensorType) -> ComputedTable | None:
     scales = find_function_scales(
         op.function, x.with_shape((1,)), y.with_shape((1,)), quantized_values
     )
-    return scales and ComputedTable(op.scale, op.signed, op.low, op.high, op.function, *scales)
+    if scales is None:
+        return None
+    clamp = op.scale, op.signed, op.low, op.high
+    return ComputedTable(*clamp, op.function, *scales, zero_point=op.zero_point)
 
 
 def convert_to_unsigned(model: Model) -> Model:

@@ -91,7 +91,9 @@ class _QdqBuilder:
         if clamp:
             float_name = self.add_node(node, f"{node.name}:clamp", clamp, (float_name,), {})
         y = node.type
-        quantize = Quantize(float(y.scale or 0), y.dtype is DType.I8, *y.limits)
+        quantize = Quantize(
+            float(y.scale or 0), y.dtype is DType.I8, *y.limits, zero_point=y.zero_point
+        )
         self.add_node(node, node.name, quantize, (float_name,), {})
 
     def get_float_value(self, node: Node, value: str) -> str:

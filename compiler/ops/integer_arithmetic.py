@@ -188,5 +188,5 @@ def clamp_to_type(numbers: QuantizedArray, y: TensorType, low: int, high: int) -
         low: The smallest value.
         high: The largest value.
     """
-    clamped_numbers: QuantizedArray = np.clip(numbers, low, high).astype(y.dtype.value)
+    clamped_numbers: QuantizedArray = np.clip(numbers, low, high).astype(y.array_dtype)
     return clamped_numbers

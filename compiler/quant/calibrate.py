@@ -15,7 +15,7 @@ from tcc.compiler.data.dataset import (
 )
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import methods
-from tcc.compiler.quant.calibration import Calibration, Range
+from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.image_variety import ImageVariety, measure_variety
 from tcc.compiler.quant.methods.cross_fitting import MAX_HELD_OUT, count_held_out_images
 from tcc.compiler.quant.methods.method import CalibrationResult, Method
@@ -183,7 +183,7 @@ def add_headroom(lowered_model: Model, calibration_result: CalibrationResult) ->
         value_range = ranges[group[0]]
         # Only if the full group is outputs: a wider scale would cost layers resolution.
         if output_values.issuperset(group) and peak > value_range.scale * value_range.limits[1]:
-            wider_range = Range(compute_scale(peak, value_range.signed), value_range.signed)
+            wider_range = value_range.with_scale(compute_scale(peak, value_range.signed))
             ranges |= dict.fromkeys(group, wider_range)
             threshold = wider_range.scale * wider_range.limits[1]
             traces |= {

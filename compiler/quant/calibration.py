@@ -1,7 +1,8 @@
 """Calibration data: ranges, rounded weights and equalization factors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,26 +12,47 @@ Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 
 
+MAX_ZERO_POINT = 254
+"""Leaves a quantized value above 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Quantization parameters of one tensor: real = scale * q, zero point 0.
+    """Quantization parameters of one tensor: real = scale * q.
 
-    Unsigned tensors have q in [0, 255], signed tensors in [-128, 127]. `scale` is a float32.
+    Signed tensors have q in [-128, 127], others in [-zero_point, 255 - zero_point]. `scale` is a
+    float32.
 
-    The zero point is always 0: zero padding is then quantized value 0, and a sum of products needs
-    no correction by the sums of its weights (Jacob et al., arXiv 1712.05877, section 2.3). After a
-    relu this costs nothing: such tensors are unsigned and use all 256 quantized values. All
-    channels have the same scale, because the products of a sum must share one factor.
+    Quantized value 0 is always the number 0, so that zero padding is quantized value 0. Stored
+    bytes are q + zero point; targets fold the product of the zero point with the weights into the
+    bias (Jacob et al., arXiv 1712.05877, section 2.3). All channels have the same scale, because
+    the products of a sum must share one factor.
     """
 
     scale: float
     signed: bool
+    zero_point: int = 0
 
     @property
     def limits(self) -> tuple[int, int]:
         """The smallest and the largest quantized value."""
         # Activations use all 256 values; weights begin at -127 (see `RoundedWeights`).
-        return (-128, 127) if self.signed else (0, 255)
+        return (-128, 127) if self.signed else (-self.zero_point, 255 - self.zero_point)
+
+    @property
+    def min_real(self) -> float:
+        """The smallest real number that a zero point was chosen for; minus infinity without one."""
+        return -self.zero_point * self.scale if self.zero_point else -inf
+
+    def with_scale(self, scale: float) -> "Range":
+        """Return the range at another scale.
+
+        With a zero point the smallest real number stays: a search changes the upper end alone.
+        """
+        if not self.zero_point:
+            return replace(self, scale=scale)
+        zero_point = round(self.zero_point * self.scale / scale)
+        return Range(scale, signed=False, zero_point=min(max(zero_point, 1), MAX_ZERO_POINT))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

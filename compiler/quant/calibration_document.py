@@ -14,6 +14,7 @@ from msgspec import Meta, field
 
 from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOrigin
 from tcc.compiler.data.dataset import DataSet, remove_repeats
+from tcc.compiler.quant.calibration import MAX_ZERO_POINT, Range
 from tcc.compiler.quant.methods.searched_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss
@@ -56,6 +57,12 @@ class CalibratedValue(Record, frozen=True):
     scale: float
     signed: bool
     trace: ScaleTrace | None
+    zero_point: OmitDefault[Annotated[int, Meta(ge=0, le=MAX_ZERO_POINT)]] = 0
+
+    @property
+    def range(self) -> Range:
+        """The range that the parameters are."""
+        return Range(self.scale, self.signed, self.zero_point)
 
 
 class EncodedWeights(Record, frozen=True):

@@ -15,7 +15,7 @@ from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOr
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ops import Conv
-from tcc.compiler.quant.calibration import Calibration, Range, RoundedWeights
+from tcc.compiler.quant.calibration import Calibration, RoundedWeights
 from tcc.compiler.quant.calibration_document import (
     VERSION,
     CalibratedValue,
@@ -79,7 +79,12 @@ def build_document(
         ),
         passes=provenance.passes,
         values={
-            name: CalibratedValue(params.scale, params.signed, calibration_result.traces.get(name))
+            name: CalibratedValue(
+                params.scale,
+                params.signed,
+                calibration_result.traces.get(name),
+                params.zero_point,
+            )
             for name, params in calibration.ranges.items()
         },
         rounded={name: _encode_weights(params) for name, params in calibration.rounded.items()},
@@ -159,10 +164,7 @@ def decode_calibration(
         value_name: _decode_array(text, "<f4", types[value_name].shape[:1], name, value_name)
         for value_name, text in document.factors.items()
     }
-    ranges = {
-        value_name: Range(params.scale, params.signed)
-        for value_name, params in document.values.items()
-    }
+    ranges = {value_name: params.range for value_name, params in document.values.items()}
     return Calibration(ranges, rounded, factors, frozenset(document.in_float))
 
 
@@ -270,7 +272,7 @@ def _find_split_groups(
     """Yield the first and last member of each group with several scales instead of one."""
     for group in find_scale_groups(lowered_model.graph):
         # An edited file may have this; a concat of two scales has no int8 form.
-        kinds = {(v.scale, v.signed) for v in map(document.values.get, group) if v}
+        kinds = {v.range for v in map(document.values.get, group) if v}
         if len(kinds) > 1:
             yield group[0], group[-1]
 

@@ -20,6 +20,7 @@ from tcc.compiler.ops import (
 )
 from tcc.compiler.ops.elementwise import Elementwise
 from tcc.compiler.quant.calibration import Range
+from tcc.compiler.quant.zero_points import clip_unused_lows, find_zero_point_values, fit_range
 
 CLAMPS: tuple[type[Op], ...] = (Relu, Relu6)
 """Activations that only limit the output of the operation before them."""
@@ -135,8 +136,9 @@ def _is_non_negative(node: Node, model: Model, proven: set[str]) -> bool:
 def compute_minmax_ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
     """Return min-max ranges: the largest magnitude of a group is its largest quantized value.
 
-    The scale is max / 255 if no member can be negative, else absmax / 127. A group of zeros gets
-    scale 1, since a scale must not be 0. A raw input has scale 1: its pixels are quantized values.
+    The scale is max / 255 if no member can be negative, else absmax / 127, or (max - min) / 255
+    with a zero point where that is much smaller (`zero_points`). A group of zeros gets scale 1,
+    since a scale must not be 0. A raw input has scale 1: its pixels are quantized values.
 
     Args:
         model: A lowered model.
@@ -148,12 +150,19 @@ def compute_minmax_ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
     # Zero is always represented exactly: padding and relus give zeros, which must stay zeros.
     non_negative_names = find_non_negative(model)
     raw = {i.name for i in model.graph.inputs if i.preprocess is not None and i.preprocess.raw}
+    zero_point_values = find_zero_point_values(model.graph)
+    useful_limits = clip_unused_lows(model.graph, limits)
     ranges: dict[str, Range] = {}
     for group in find_scale_groups(model.graph):
         signed = any(name not in non_negative_names for name in group)
         top = max(max(abs(bound) for bound in limits[name]) for name in group)
         scale = 1.0 if raw.intersection(group) else compute_scale(top, signed)
-        ranges |= dict.fromkeys(group, Range(scale, signed))
+        value_range = Range(scale, signed)
+        if signed and zero_point_values.issuperset(group):
+            low = min(useful_limits[name][0] for name in group)
+            high = max(useful_limits[name][1] for name in group)
+            value_range = fit_range(low, high, value_range)
+        ranges |= dict.fromkeys(group, value_range)
     return ranges
 
 

@@ -100,7 +100,7 @@ def _build_range_rows(calibration: "CalibrationDocument") -> list[tuple[str, ...
     groups: dict[tuple[object, ...], str] = {}
     for name, tensor_scale in calibration.values.items():
         # One row per shared scale: a concat of ten inputs would fill the table.
-        groups.setdefault((tensor_scale.scale, tensor_scale.signed, tensor_scale.trace), name)
+        groups.setdefault((tensor_scale.range, tensor_scale.trace), name)
     named_scales = [(calibration.values[name], name) for name in groups.values()]
     named_scales.sort(key=lambda pair: -((pair[0].trace.spread or 0.0) if pair[0].trace else 0.0))
     return [
@@ -111,7 +111,7 @@ def _build_range_rows(calibration: "CalibrationDocument") -> list[tuple[str, ...
             f"{tensor_scale.trace.threshold:.4g}",
             f"{_compute_reached_share(tensor_scale.trace):.0%}",
             f"{tensor_scale.scale:.4g}",
-            "-128..127" if tensor_scale.signed else "0..255",
+            "{}..{}".format(*tensor_scale.range.limits),
             "-" if tensor_scale.trace.spread is None else f"{tensor_scale.trace.spread:.1%}",
         )
         for tensor_scale, name in named_scales[:MAX_LISTED]

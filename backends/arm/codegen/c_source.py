@@ -14,7 +14,14 @@ from tcc.backends.arm.codegen.network import (
     find_quantized_outputs,
     locate_outputs,
 )
-from tcc.backends.arm.kernels.base import KernelArgument, KernelCall, KernelWeights, Scratch, Value
+from tcc.backends.arm.kernels.base import (
+    KernelArgument,
+    KernelCall,
+    KernelWeights,
+    Scratch,
+    Value,
+    get_dtype,
+)
 from tcc.backends.arm.schedule.arena import ALIGNMENT, SCRATCH_BUFFER, create_input_scratch
 from tcc.backends.arm.schedule.program import Copy, Program, ProgramStep, get_scratch_name
 from tcc.compiler.ir import image_limits as limits
@@ -221,7 +228,7 @@ def _generate_layers(network: Network) -> Iterator[str]:
     for step in steps:
         kernel_name = step.kernel.name if isinstance(step, KernelCall) else "copy"
         kind = types[step.output]
-        literals = ", ".join(map(to_string_literal, (step.output, kernel_name, kind.dtype.value)))
+        literals = ", ".join(map(to_string_literal, (step.output, kernel_name, get_dtype(kind))))
         yield f"    {{{literals}, {kind.nbytes}}},"
         # A last row without a name ends the table; C has no empty arrays.
     yield "    {NULL, NULL, NULL, 0},"
@@ -246,6 +253,12 @@ def _generate_counts(network: Network) -> Iterator[str]:
     yield "enum { UNSIGNED_SATURATION = 1, SIGNED_SATURATION = 2 };"
     kinds = ", ".join([*saturation_kinds, "0"])
     yield f"static const unsigned char saturation_kinds[] = {{{kinds}}};"
+    largest_bytes = [
+        str(types[step.output].limits[1]) if kind != "0" else "0"
+        for step, kind in zip(steps, saturation_kinds, strict=True)
+    ]
+    values = ", ".join([*largest_bytes, "0"])
+    yield f"static const unsigned char largest_levels[] = {{{values}}};"
 
 
 def _generate_steps(network: Network, weights: WeightsBlob) -> Iterator[str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tcc.backends.arm.execute import runner
 from tcc.backends.arm.execute.runner import RunnerProcess
+from tcc.backends.arm.kernels.base import get_memory_dtype, get_zero_point
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import DType
@@ -102,8 +103,12 @@ def _read_layers(
     arrays_by_name: dict[str, Array] = {}
     at = 0
     for layer in layers:
-        if layer.dtype in QUANTIZED_TYPES | FLOAT_TYPES and not layer.is_copy:
-            count = layer.size // np.dtype(layer.dtype).itemsize
-            arrays_by_name[layer.name] = np.frombuffer(content, layer.dtype, count, at)
+        dtype = get_memory_dtype(layer.dtype)
+        if dtype in QUANTIZED_TYPES | FLOAT_TYPES and not layer.is_copy:
+            count = layer.size // np.dtype(dtype).itemsize
+            array = np.frombuffer(content, dtype, count, at)
+            # The low 8 bits of values are stored; adding the zero point gives unsigned bytes.
+            zero_point = get_zero_point(layer.dtype)
+            arrays_by_name[layer.name] = array + np.uint8(zero_point) if zero_point else array
         at += layer.size
     return arrays_by_name

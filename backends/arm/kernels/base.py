@@ -15,7 +15,31 @@ Shape3 = tuple[int, int, int]
 
 
 SIZES = {"float32": 4, "int32": 4, "int16": 2, "int8": 1, "uint8": 1}
-"""Bytes per element of each type."""
+"""Bytes per element of each type in memory."""
+
+
+def get_dtype(tensor_type: TensorType) -> str:
+    """Return the name of a value's element type, `uint8-30` for one with the zero point 30.
+
+    Its values are from -30 to 225, and the low 8 bits of each are stored.
+    """
+    zero_point = f"-{tensor_type.zero_point}" if tensor_type.zero_point else ""
+    return f"{tensor_type.dtype.value}{zero_point}"
+
+
+def get_memory_dtype(dtype: str) -> str:
+    """Return the type of an element in memory."""
+    return dtype.partition("-")[0]
+
+
+def get_zero_point(dtype: str) -> int:
+    """Return the zero point of an element type."""
+    return int(dtype.partition("-")[2] or 0)
+
+
+def get_size(dtype: str) -> int:
+    """Return the bytes per element."""
+    return SIZES[get_memory_dtype(dtype)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +52,12 @@ class Space:
     @property
     def nbytes(self) -> int:
         """Its size in bytes."""
-        return self.elements * SIZES[self.dtype]
+        return self.elements * get_size(self.dtype)
 
 
 def get_space(tensor_type: TensorType) -> Space:
     """Return the memory of a value."""
-    return Space(tensor_type.elements, tensor_type.dtype.value)
+    return Space(tensor_type.elements, get_dtype(tensor_type))
 
 
 class Kernel:

@@ -5,7 +5,14 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from tcc.backends.arm.kernels.base import KernelArgument, KernelWeights, Shape3, Space, Value
+from tcc.backends.arm.kernels.base import (
+    KernelArgument,
+    KernelWeights,
+    Shape3,
+    Space,
+    Value,
+    get_dtype,
+)
 from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp, canonicalize_op
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import Pair, Shape
@@ -147,7 +154,7 @@ def fuse_nodes(
         numbers = [
             RUNNING
             if input_name == running
-            else builder.add(to_shape3(kind.shape), kind.dtype.value, Value(input_name))
+            else builder.add(to_shape3(kind.shape), get_dtype(kind), Value(input_name))
             for input_name, kind in zip(node.inputs, types, strict=True)
         ]
         tensors = [weights[name] for name in node.params]
@@ -160,5 +167,5 @@ def fuse_nodes(
         ]
         builder.steps.append(FusedOp(canonicalize_op(node.op), tuple(numbers)))
         running = node.name
-    dtype = graph.types[running].dtype.value
+    dtype = get_dtype(graph.types[running])
     return Epilogue(tuple(builder.steps), tuple(builder.operands), dtype), tuple(builder.arguments)

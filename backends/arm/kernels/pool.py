@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, assert_never
 
 import numpy as np
 
-from tcc.backends.arm.kernels.base import Kernel, Shape3, Space
+from tcc.backends.arm.kernels.base import Kernel, Shape3, Space, get_zero_point
 from tcc.backends.arm.kernels.epilogue import NO_EPILOGUE, Epilogue
 from tcc.backends.arm.kernels.window import Band, Layout, Window, compute_layout
 
@@ -25,6 +25,8 @@ class Reduction(Enum):
         match self:
             case Reduction.MAX:
                 # -inf, like PyTorch's padding: the lowest finite number would hide a -inf.
+                if zero_point := get_zero_point(dtype):
+                    return float(-zero_point)
                 return -np.inf if dtype == "float32" else float(np.iinfo(dtype).min)
             case Reduction.MEAN:
                 return 0.0
@@ -35,7 +37,7 @@ class Reduction(Enum):
         """Return the type of the accumulator for elements of this type."""
         match self:
             case Reduction.MAX:
-                return dtype
+                return "int32" if get_zero_point(dtype) else dtype
             case Reduction.MEAN:
                 return "float32" if dtype == "float32" else "int32"
             case _:
@@ -100,7 +102,11 @@ class WindowPool(Kernel):
         reads_map = rows > max(pad_top, 1) and last_row < window.source[1]
         return (
             flat_window
-            if self.reduction.is_separable and reads_map and flat_window.needs_staging
+            if self.reduction.is_separable
+            # Staged maxima compare stored bytes.
+            and not get_zero_point(self.dtype)
+            and reads_map
+            and flat_window.needs_staging
             else window
         )
 

@@ -78,7 +78,7 @@ class Matrix(MicroKernel):
     lane: int
     pixels: int = PIXELS
     is_unsigned: bool = False
-    """Whether values are multiplied as unsigned ones; signed values then as x + 128."""
+    """Whether values are multiplied as unsigned ones: minus the smallest value."""
 
     def supports_window(self, window: MicroWindow) -> bool:
         """Whether it supports convolutions with this window."""
@@ -95,7 +95,7 @@ class Matrix(MicroKernel):
 
     def get_shift(self, window: MicroWindow) -> int:
         """Return the offset that is subtracted from values before they are multiplied."""
-        return window.flip - 0x80 * self.is_unsigned
+        return window.offset - 0x80 * self.is_unsigned
 
     def pad_filters(self, per_filter: "NDArray[np.generic]") -> "NDArray[np.generic]":
         """Return biases or factors (filters,), padded with zeros to full blocks."""

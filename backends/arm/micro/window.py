@@ -27,7 +27,8 @@ class MicroWindow:
     stride: Pair = (1, 1)
     dilation: Pair = (1, 1)
     start: Pair = (0, 0)
-    is_signed: bool = False
+    low: int = 0
+    """The smallest of the input's 256 quantized values."""
     band: int = 1
     """Rows of the output that a depthwise kernel computes at once: one, or an even number."""
 
@@ -39,13 +40,13 @@ class MicroWindow:
     @property
     def dtype(self) -> str:
         """The type of the input's quantized values."""
-        return "int8" if self.is_signed else "uint8"
+        return "int8" if self.low == -128 else f"uint8{self.low or ''}"
 
     @property
-    def flip(self) -> int:
-        """The value to xor with a stored byte to make it signed."""
-        # Flipping the top bit of uint8 subtracts 128; `shift_bias` corrects the bias for it.
-        return 0 if self.is_signed else 0x80
+    def offset(self) -> int:
+        """The number that makes values signed when it is subtracted from them."""
+        # Products are with values minus the offset; `shift_bias` corrects the bias for it.
+        return self.low + 0x80
 
     def can_gather(self, pixels: int) -> bool:
         """Whether a row of this many windows fits the buffer of `c/matrix_gather.h`."""
@@ -81,7 +82,7 @@ class MicroWindow:
 
     def build_table(self) -> "NDArray[np.int32]":
         """Return the fields of a `micro_window` in order."""
-        # In the order of the C struct. `is_signed` becomes the value to xor with.
+        # In the order of the C struct. `low` becomes the offset.
         channels, *pairs, _, band = astuple(self)
         numbers = [n for pair in pairs for n in pair]
-        return np.array([channels, *numbers, self.flip, band], np.int32)
+        return np.array([channels, *numbers, self.offset, band], np.int32)

@@ -208,7 +208,7 @@ class QuantizedWinograd(WinogradTiles):
     @classmethod
     def find_phases_per_sum(cls, weight: "Int8", window: MicroWindow) -> int:
         """Return how many phases of channels can be summed at once for all input values."""
-        low, high = (-128, 127) if window.is_signed else (0, 255)
+        low, high = window.low, window.low + 255
         rows = weight.reshape(len(weight), window.channels, -1).astype(np.int64)
         positive_sums, negative_sums = (
             np.maximum(rows, 0).sum(axis=2),

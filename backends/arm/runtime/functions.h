@@ -52,12 +52,14 @@ static void count_saturated(const model_instance *instance, int layer)
     size_t size = model_layers[layer].size, saturated = 0;
     if (!saturation_kinds[layer])
         return;
+    /* The byte after the largest value's is that of the smallest value. */
+    unsigned char largest = largest_levels[layer], smallest = (unsigned char)(largest + 1);
     if (saturation_kinds[layer] == SIGNED_SATURATION)
         for (size_t i = 0; i < size; i++)
-            saturated += levels[i] == 0x7f || levels[i] == 0x80;
+            saturated += levels[i] == largest || levels[i] == smallest;
     else
         for (size_t i = 0; i < size; i++)
-            saturated += levels[i] == 0xff;
+            saturated += levels[i] == largest;
     get_counts(instance)[layer].at_end += saturated;
     get_counts(instance)[layer].count += size;
 }

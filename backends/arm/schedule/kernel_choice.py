@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tcc.backends.arm.kernels.base import KernelCall, KernelWeights, Scratch, Shape3
+from tcc.backends.arm.kernels.base import (
+    KernelCall,
+    KernelWeights,
+    Scratch,
+    Shape3,
+    get_memory_dtype,
+)
 from tcc.backends.arm.kernels.epilogue import Epilogue, fuse_nodes
 from tcc.backends.arm.kernels.map import (
     Bilinear,
@@ -197,7 +203,11 @@ def call_channel_border(op: ops.Border | integer.QPad, site: Site) -> KernelCall
     channels, height, width = site.output_shape
     pad_top, pad_left, _, _ = op.padding
     border_values = op.levels if isinstance(op, integer.QPad) else op.values
-    channel_values = np.broadcast_to(np.array(border_values, site.dtype), channels)
+    is_quantized = isinstance(op, integer.QPad)
+    # The low 8 bits of a quantized value are stored, whatever its zero point.
+    border_array = np.array(border_values, np.int16 if is_quantized else site.dtype)
+    memory_dtype = get_memory_dtype(site.dtype)
+    channel_values = np.broadcast_to(border_array.astype(memory_dtype), channels)
     plan = Staging(
         site.input_shape, height, width, 1, 1, 1, pad_top, pad_left, 0.0, dtype=site.dtype
     )

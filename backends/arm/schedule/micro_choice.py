@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcc.backends.arm.kernels.base import (
-    SIZES,
     KernelArgument,
     KernelCall,
     KernelWeights,
     Scratch,
+    get_dtype,
+    get_size,
 )
 from tcc.backends.arm.kernels.epilogue import Epilogue, fuse_nodes
 from tcc.backends.arm.kernels.micro import (
@@ -38,7 +39,7 @@ from tcc.backends.arm.schedule import convolutions
 from tcc.backends.arm.schedule.kernel_candidates import KernelCandidate, choose_cheapest
 from tcc.backends.arm.schedule.partition import Site
 from tcc.compiler import ops
-from tcc.compiler.ir.types import Pair
+from tcc.compiler.ir.types import DType, Pair
 from tcc.compiler.ops import integer, integer_arithmetic
 from tcc.compiler.support.diagnostics import UnhandledError
 
@@ -82,7 +83,7 @@ def _list_winograd(
     window, (weight, bias, factor) = create_window(op.conv, site), constants
     conv_dtype, epilogue, operands = _split_epilogue(site)
     # Until fused ops are applied, 8-bit values are in the result's buffer: both must be bytes.
-    if record is None or op.conv.groups > 1 or SIZES[epilogue.dtype] > 1:
+    if record is None or op.conv.groups > 1 or get_size(epilogue.dtype) > 1:
         return
     if not epilogue.can_flatten(window.out) or not record.supports_window(window):
         return
@@ -121,7 +122,7 @@ def _split_epilogue(site: Site) -> tuple[str, Epilogue, tuple[KernelArgument, ..
     """Return the type of a convolution's results, and the fused ops with their operands."""
     conv_node, *following_nodes = site.group.nodes
     epilogue, operands = fuse_nodes(site.graph, site.weights, following_nodes, conv_node.name)
-    return conv_node.type.dtype.value, epilogue, operands
+    return get_dtype(conv_node.type), epilogue, operands
 
 
 def _list_micro_kernels(
@@ -167,9 +168,11 @@ def create_window(conv: ops.Conv, site: Site) -> MicroWindow:
     channels, *size = site.input_shape
     _, *out = site.output_shape
     pad_top, pad_left, _, _ = conv.pads
+    is_float = site.input_type.dtype is DType.F32
+    low = 0 if is_float else site.input_type.limits[0]
     return MicroWindow(
         channels // conv.groups, (size[0], size[1]), (out[0], out[1]), conv.kernel, conv.stride,
-        conv.dilation, (pad_top, pad_left), is_signed=site.dtype == "int8",
+        conv.dilation, (pad_top, pad_left), low=low,
     )  # fmt: skip
 
 
@@ -204,7 +207,7 @@ def _match_vector(
     weight, bias, factor = constants
 
     def pack_constants() -> "Constants":
-        shifted_bias = shift_bias(bias, weight, window.flip)
+        shifted_bias = shift_bias(bias, weight, window.offset)
         return (
             record.pack_weights(weight),
             record.pad_filters(shifted_bias),

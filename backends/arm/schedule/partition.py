@@ -4,7 +4,14 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tcc.backends.arm.kernels.base import Kernel, KernelArgument, KernelCall, Shape3, Value
+from tcc.backends.arm.kernels.base import (
+    Kernel,
+    KernelArgument,
+    KernelCall,
+    Shape3,
+    Value,
+    get_dtype,
+)
 from tcc.backends.arm.kernels.epilogue import Epilogue, Finish, fuse_nodes, to_shape3
 from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp
 from tcc.backends.arm.machine import Machine
@@ -164,7 +171,7 @@ class Site:
     @property
     def dtype(self) -> str:
         """The element type of the group's first input."""
-        return self.input_type.dtype.value
+        return get_dtype(self.input_type)
 
     @property
     def output_shape(self) -> Shape3:

@@ -1,10 +1,11 @@
 """Shared parts of ops on 8-bit integers: the output type, and the representation in ONNX.
 
-The int8 graph has zero point 0 everywhere. Kernels of ONNX Runtime need one type throughout, so in
-ONNX every value is a uint8, and a signed one has the zero point 128. The meaning is the same.
+In the int8 graph, quantized value 0 is the number 0 everywhere. Kernels of ONNX Runtime need one
+type throughout, so in ONNX every value is a uint8, stored as value + zero point; a signed one has
+the zero point 128.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 from tcc.compiler.ir.op import Array, Call, Const, ExactIntegerOp, Op
@@ -21,6 +22,7 @@ class IntegerSite:
     Attributes:
         types: The types of its inputs, with their scales.
         out: The scale of the output, whether it is signed, and its smallest and largest values.
+        zero_point: The zero point of an unsigned output.
         is_float_output: Whether only graph outputs read it, and these may be float.
         weights: For a convolution: int8 weights, their scale per filter, and the int32 bias.
     """
@@ -29,14 +31,16 @@ class IntegerSite:
     out: tuple[float, bool, int, int]
     is_float_output: bool = False
     weights: tuple[Array, ...] = ()
+    zero_point: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizedOp(Op, ExactIntegerOp):
     """An op with an output scale: real value = scale * quantized value.
 
-    Quantized values are clamped to [low, high], which an activation may have narrowed. The zero
-    point is 0, so zeros around a map, and their products with weights, need no correction.
+    Quantized values are clamped to [low, high], which an activation may have narrowed. Value 0 is
+    the number 0, so zeros around a map, and their products with weights, need no correction. The
+    zero point of an unsigned output is the number of values below 0 (`TensorType`).
     """
 
     float_ops: ClassVar[tuple[type[Op], ...]] = ()
@@ -45,6 +49,7 @@ class QuantizedOp(Op, ExactIntegerOp):
     signed: bool
     low: int
     high: int
+    zero_point: int = field(default=0, kw_only=True)
 
     @classmethod
     def from_float_op(cls, op: Any, site: IntegerSite) -> OpWithWeights | None:
@@ -54,11 +59,12 @@ class QuantizedOp(Op, ExactIntegerOp):
             op: One of `float_ops`.
             site: Its inputs and its output.
         """
-        return cls(*site.out), ()
+        return cls(*site.out, zero_point=site.zero_point), ()
 
     def make_type(self, shape: Shape) -> TensorType:
         """Return the type of the output."""
-        return TensorType(shape, DType.I8 if self.signed else DType.U8, self.scale)
+        dtype = DType.I8 if self.signed else DType.U8
+        return TensorType(shape, dtype, self.scale, self.zero_point)
 
     def clamp(self, y: TensorType) -> tuple[Call, ...]:
         """Return the clamp of stored values `c` to `y`, if any; the result is named `y`."""
@@ -76,7 +82,8 @@ class QuantizedOp(Op, ExactIntegerOp):
     def attributes(self) -> dict[str, object]:
         """Return the fields by name, without those that the output type contains."""
         fields = Op.attributes(self)
-        return {name: fields[name] for name in fields if name not in {"scale", "signed"}}
+        in_type = {"scale", "signed", "zero_point"}
+        return {name: fields[name] for name in fields if name not in in_type}
 
 
 def get_zero_point(tensor_type: TensorType) -> int:

@@ -146,7 +146,7 @@ class QConv(QuantizedOp):
         conv = replace(op, bias=True)
         if site.is_float_output and is_exact_in_float32(weight, bias, max(map(abs, x.limits))):
             return RealConv(conv), (weight, np.float32(x.scale) * scale, bias)
-        return cls(*site.out, conv), (weight, scale, bias)
+        return cls(*site.out, conv, zero_point=site.zero_point), (weight, scale, bias)
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (filters, output height, output width)."""

@@ -135,7 +135,8 @@ class QMul(QuantizedOp):
     @classmethod
     def from_float_op(cls, op: Mul, site: IntegerSite) -> OpWithWeights | None:
         """Return the op for two inputs; a product of more stays float."""
-        return (cls(*site.out), ()) if len(site.types) == 2 else None
+        is_pair = len(site.types) == 2
+        return (cls(*site.out, zero_point=site.zero_point), ()) if is_pair else None
 
     def infer(self, *xs: TensorType) -> TensorType:
         """Return the type that both branches broadcast to."""

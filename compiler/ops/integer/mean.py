@@ -48,7 +48,9 @@ class QGlobalAvgPool(QuantizedOp):
         # The sum of a larger map could overflow, so it stays float.
         if not is_sum_in_int32(site.types[0]):
             return None
-        return (RealGlobalAvgPool() if site.is_float_output else cls(*site.out)), ()
+        if site.is_float_output:
+            return RealGlobalAvgPool(), ()
+        return cls(*site.out, zero_point=site.zero_point), ()
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, 1, 1)."""

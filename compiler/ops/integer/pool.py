@@ -35,7 +35,7 @@ class QAvgPool(QuantizedOp):
     def from_float_op(cls, op: AvgPool, site: IntegerSite) -> OpWithWeights:
         """Return the op with the ones for the sums and the factor of each window."""
         (x,) = site.types
-        quantized_pool = cls(*site.out, op.resolve(x))
+        quantized_pool = cls(*site.out, op.resolve(x), zero_point=site.zero_point)
         ones, _ = quantized_pool.params(x)
         factor = integer_arithmetic.compute_multiplier(
             x, 1.0, quantized_pool.infer(x)

@@ -36,7 +36,7 @@ class Table(QuantizedOp):
     @classmethod
     def from_float_op(cls, op: ScalarFunction, site: IntegerSite) -> OpWithWeights:
         """Return the op with its table."""
-        quantized_table = cls(*site.out, op)
+        quantized_table = cls(*site.out, op, zero_point=site.zero_point)
         return quantized_table, (quantized_table.compute_table(*site.types),)
 
     def compute_table(self, x: TensorType) -> NDArray[np.uint8]:
@@ -64,7 +64,7 @@ class Table(QuantizedOp):
         """Return the table entries of the inputs."""
         (x,), (y,) = types, (self.infer(*types),)
         table = params[0].astype(np.int32) + y.limits[0]
-        return table[xs[0].astype(np.int32) - x.limits[0]].astype(y.dtype.value)
+        return table[xs[0].astype(np.int32) - x.limits[0]].astype(y.array_dtype)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return GatherElements with flattened indices: five times as fast as Gather."""

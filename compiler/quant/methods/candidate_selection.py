@@ -177,7 +177,8 @@ def _build_equalized_trace(
         estimated_limits: Minimum and maximum estimated for unseen images.
     """
     observed_peak, estimated_peak = (
-        max(abs(low), abs(high)) for low, high in (observed_limits, estimated_limits)
+        max(abs(max(low, value_range.min_real)), abs(high))
+        for low, high in (observed_limits, estimated_limits)
     )
     return replace(
         minmax_trace,

@@ -13,7 +13,7 @@ import numpy as np
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import scale_groups
-from tcc.compiler.quant.calibration import Calibration, Range
+from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.methods.cross_fitting import (
     CalibrationSplit,
     create_evaluator,
@@ -155,8 +155,8 @@ def raise_scales(
     for value_name, value_range in searched_ranges.ranges.items():
         min_scale = float(np.float32(minmax_ranges.ranges[value_name].scale * MIN_SCALE_SHARE))
         # Per value: scales above the minimum do not change.
-        ranges[value_name] = Range(max(value_range.scale, min_scale), value_range.signed)
-        threshold = ranges[value_name].scale * value_range.limits[1]
+        ranges[value_name] = value_range.with_scale(max(value_range.scale, min_scale))
+        threshold = ranges[value_name].scale * ranges[value_name].limits[1]
         traces[value_name] = replace(searched_ranges.traces[value_name], threshold=threshold)
     weights = {node: rounded.scale for node, rounded in searched_ranges.rounded.items()}
     return SearchedRanges(ranges, traces, dict(round_at_scales(lowered_model, ranges, weights)))

@@ -96,7 +96,7 @@ def assemble_ranges(
     """
     pairs = tuple(zip(groups, scales, strict=True))
     ranges = {
-        n: Range(group_scale.scale, group.range.signed)
+        n: group.range.with_scale(group_scale.scale)
         for group, group_scale in pairs
         for n in group.names
     }
@@ -146,10 +146,11 @@ def get_conv_params(node: Node, model: Model) -> tuple[Float32, Float32]:
 
 def _build_trace(group: ValueGroup, group_scale: GroupScale) -> ScaleTrace:
     peak = group.estimate.peak
+    value_range = group.range.with_scale(group_scale.scale)
     return ScaleTrace(
         group.low,
         group.high,
-        group_scale.scale * group.max_quantized,
+        value_range.scale * value_range.limits[1],
         group_scale.divergence,
         group_scale.cosine,
         group.spread,

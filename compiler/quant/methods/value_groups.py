@@ -82,9 +82,11 @@ def build_value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGr
     raw = {i.name for i in model.graph.inputs if i.preprocess and i.preprocess.raw}
     for names in find_scale_groups(model.graph):
         group_statistics = [statistics.by_value[name] for name in names]
+        # Below it no reader sees a difference: it must not influence the upper end.
+        min_real = np.float32(ranges[names[0]].min_real)
         image_peaks = np.max(
             [
-                np.maximum(-value_statistics.low, value_statistics.high)
+                np.maximum(-np.maximum(value_statistics.low, min_real), value_statistics.high)
                 for value_statistics in group_statistics
             ],
             axis=0,
@@ -97,13 +99,20 @@ def build_value_groups(model: Model, statistics: Statistics) -> Iterator[ValueGr
             names,
             ranges[names[0]],
             fixed or not image_peaks.any(),
-            min(float(value_statistics.low.min()) for value_statistics in group_statistics),
+            max(
+                min(float(value_statistics.low.min()) for value_statistics in group_statistics),
+                float(min_real),
+            ),
             max(float(value_statistics.high.max()) for value_statistics in group_statistics),
             image_peaks,
             None if is_vector else skew,
             max_bound,
             # A concat contains its inputs, so that counting both would weight them twice.
-            tuple(statistics.by_value[name].sample for name in names if name not in concat_offsets),
+            tuple(
+                np.maximum(statistics.by_value[name].sample, min_real)
+                for name in names
+                if name not in concat_offsets
+            ),
         )
 
 

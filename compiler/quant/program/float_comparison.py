@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.ir.types import TensorType
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.observe.statistics import Float32
 from tcc.compiler.quant.program.saturated_values import count_saturated, create_probe
@@ -151,6 +151,9 @@ class _RunningLoss:
             real = real / self.factor.reshape(-1, *(1 for _ in real.shape[1:]))
         low, high = tensor_type.limits
         steps = real.astype(np.float64).ravel() / float(tensor_type.scale or 1)
+        if tensor_type.zero_point:
+            # No reader sees a difference below (`quant.zero_points`).
+            steps = np.maximum(steps, low)
         # ONNX stores signed values as uint8 with zero point 128 (`ops.integer.base`).
         quantized_values = codes.astype(np.float64).ravel() + min(low, 0)
         error = np.abs(steps - quantized_values)
@@ -161,7 +164,7 @@ class _RunningLoss:
         self.max_error = max(self.max_error, float(error.max(initial=0.0)))
         self.clipped_count += int(((steps < low - 0.5) | (steps > high + 0.5)).sum())
         if codes.dtype.kind != "f":  # a float input has no quantized values
-            self.saturated_count += count_saturated(codes, signed=low < 0)
+            self.saturated_count += count_saturated(codes, signed=tensor_type.dtype is DType.I8)
         self.count += steps.size
 
     def build_layer_loss(self, name: str, op: str, tensor_type: TensorType) -> LayerLoss:
@@ -172,7 +175,7 @@ class _RunningLoss:
             name,
             op,
             float(tensor_type.scale or 0),
-            tensor_type.limits[0] < 0,
+            tensor_type.dtype is DType.I8,
             min(cosine, 1.0),
             _to_decibels(self.float_energy, self.noise),
             self.max_error,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, verify
 from tcc.compiler.ir.rewrite import eliminate_dead
-from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.ir.types import DType, Pair, TensorType
 from tcc.compiler.ops import Op, Relu, Relu6, ScaleShift
 from tcc.compiler.ops.integer import Dequantize, IntegerSite, Quantize, quantize_op
 from tcc.compiler.quant.calibration import Calibration, Float32, Range, RoundedWeights
@@ -18,8 +18,6 @@ from tcc.compiler.quant.scale_groups import MIN_SCALE, find_fused_clamps, find_o
 from tcc.compiler.support.diagnostics import Diagnostic, UnhandledError, UserError, make_file_span
 
 Tensors = tuple[NDArray[Any], ...]
-Out = tuple[float, bool, int, int]
-"""An output's scale, whether it is signed, and the bounds of its quantized values."""
 
 
 def quantize(model: Model, calibration: Calibration) -> Model:
@@ -90,7 +88,7 @@ class _Quantizer:
         self.quantized_names[network_input.name] = f"{network_input.name}:levels"
         self.add(
             self.quantized_names[network_input.name],
-            Quantize(value_range.scale, value_range.signed, *value_range.limits),
+            _build_quantize(value_range, value_range.limits),
             (network_input.name,),
             (),
         )
@@ -109,17 +107,17 @@ class _Quantizer:
             types = tuple(self.types[input_name] for input_name in inputs)
             form = quantize_op(
                 main_node.op,
-                self.build_site(
-                    main_node, types, (output_range.scale, output_range.signed, *bounds)
-                ),
+                self.build_site(main_node, types, output_range, bounds),
             )
             if form:
                 op, params = form
                 self.add(node.name, op, inputs, params, main_node)
                 return
-        self.add_float_node(node, main_node, (output_range.scale, output_range.signed, *bounds))
+        self.add_float_node(node, main_node, _build_quantize(output_range, bounds))
 
-    def build_site(self, node: Node, types: tuple[TensorType, ...], out: Out) -> IntegerSite:
+    def build_site(
+        self, node: Node, types: tuple[TensorType, ...], output_range: Range, bounds: Pair
+    ) -> IntegerSite:
         """Return the context in which a node would become an int8 operation."""
         rounded_weights = self.rounded.get(node.name)
         weights = (
@@ -128,10 +126,14 @@ class _Quantizer:
             else ()
         )
         return IntegerSite(
-            types, out, self.calibration.float_io and node.name in self.output_values, weights
+            types,
+            (output_range.scale, output_range.signed, *bounds),
+            self.calibration.float_io and node.name in self.output_values,
+            weights,
+            output_range.zero_point,
         )
 
-    def add_float_node(self, node: Node, main_node: Node, out: Out) -> None:
+    def add_float_node(self, node: Node, main_node: Node, quantization: Quantize) -> None:
         """Add a float operation with its clamp, and a `quantize` of the result.
 
         The `quantize` is removed later if nothing reads it. Outputs of the graph have none.
@@ -153,7 +155,7 @@ class _Quantizer:
             float_name = self.add_scaling(
                 f"{node.name}:equalised", float_name, np.float32(1) / factor
             )
-        self.add(node.name, Quantize(*out), (float_name,), (), node)
+        self.add(node.name, quantization, (float_name,), (), node)
 
     def get_float_form(self, value_name: str) -> str:
         """Return the name of a value's float form; it is added on first use."""
@@ -209,6 +211,11 @@ class _Quantizer:
         )
         verify(int8_graph)
         return eliminate_dead(Model(int8_graph, self.weights))
+
+
+def _build_quantize(value_range: Range, bounds: Pair) -> Quantize:
+    scale, signed = value_range.scale, value_range.signed
+    return Quantize(scale, signed, *bounds, zero_point=value_range.zero_point)
 
 
 def _compute_bounds(value_range: Range, clamp: Op | None) -> tuple[int, int]:

@@ -58,9 +58,12 @@ def build_int8_model(graph: Graph, weights: Mapping[str, Array], seed: int = 0) 
     return quantize(model, calibrate_on_input(model, sample_input(model.graph, seed)))
 
 
-def create_quantized_type(shape: tuple[int, ...], scale: float, signed: bool) -> TensorType:
+def create_quantized_type(
+    shape: tuple[int, ...], scale: float, signed: bool, zero_point: int = 0
+) -> TensorType:
     """Return the type of quantized values."""
-    return TensorType(shape, DType.I8 if signed else DType.U8, float(np.float32(scale)))
+    dtype = DType.I8 if signed else DType.U8
+    return TensorType(shape, dtype, float(np.float32(scale)), zero_point)
 
 
 def sample_quantized(tensor_type: TensorType, batch: int, seed: int = 0) -> Array:
@@ -69,4 +72,4 @@ def sample_quantized(tensor_type: TensorType, batch: int, seed: int = 0) -> Arra
     samples = np.random.default_rng(seed).integers(low, high + 1, (batch, *tensor_type.shape))
     flat = samples.reshape(-1)
     flat[:2] = (low, high)[: len(flat)]
-    return samples.astype(tensor_type.dtype.value)
+    return samples.astype(tensor_type.array_dtype)

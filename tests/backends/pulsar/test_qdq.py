@@ -49,11 +49,13 @@ def test_quantized_operators_are_surrounded_by_float_operators(graph):
         proto.type.tensor_type.elem_type for proto in (*model.graph.input, *model.graph.output)
     } == {1}
     made_by = {name: node for node in model.graph.node for name in node.output}
+    types = program.graph.types.values()
+    zero_points = {0, *(-kind.limits[0] for kind in types if kind.scale is not None)}
     for node in model.graph.node:
         if node.op_type in EDGES:
             zero = constants[node.input[2]]
             assert zero.dtype in (np.uint8, np.int8, np.int32)
-            assert set(zero.reshape(-1)) <= {0, 128}
+            assert set(zero.reshape(-1)) <= zero_points
             if zero.dtype == np.int8:
                 assert abs(constants[node.input[0]].astype(int)).max() <= 127
             continue

@@ -16,7 +16,6 @@ from quantised import (
     SATURATES,
     count_differing_elements,
     open_session,
-    to_onnx_values,
 )
 from random_nets import draw_graph, draw_weights
 from tables import looped
@@ -70,9 +69,7 @@ def run_outputs(
     runtime_session = open_session(lower(model), level)
     source = model.graph.inputs[0]
     names = [o.name for o in runtime_session.get_outputs()]
-    got = runtime_session.run(
-        names, {source.name: to_onnx_values(x[None].astype(source.type.dtype.value))}
-    )
+    got = runtime_session.run(names, {source.name: x[None].astype(source.type.dtype.value)})
     return {name: y[0] for name, y in zip(names, got, strict=True)}
 
 
@@ -293,9 +290,7 @@ def test_layer_outputs_of_a_file_cover_the_program(graph: Graph) -> None:
     runtime_session = open_session(onnx.load_model_from_string(data))
     x = sample_input(program.graph, 3)
     source = program.graph.inputs[0]
-    got = runtime_session.run(
-        list(names), {source.name: to_onnx_values(x[None].astype(source.type.dtype.value))}
-    )
+    got = runtime_session.run(list(names), {source.name: x[None].astype(source.type.dtype.value)})
     probed = {name: y[0] for name, y in zip(names, got, strict=True)}
     (expected,) = integer_program.run(program, [x], keep_all=True)
     layers = program_check.compare_layers(program.graph, [(expected, probed)])
@@ -428,7 +423,7 @@ def test_onnxsim_accepts_them(graph: Graph) -> None:
             continue  # with merged constants, ONNX Runtime does not load them as unsigned
         runtime_session = open_session(simple)
         source = model.graph.inputs[0]
-        feed = {source.name: to_onnx_values(x[None].astype(source.type.dtype.value))}
+        feed = {source.name: x[None].astype(source.type.dtype.value)}
         names = [o.name for o in runtime_session.get_outputs()]
         got = dict(zip(names, (y[0] for y in runtime_session.run(names, feed)), strict=True))
         assert_near(got, run_outputs(model, x), 1e-2)

@@ -51,8 +51,11 @@ def count_differing(model: Model, xs: list[np.ndarray], level: str) -> int:
     assert hasattr(node.op, "compute")
     types = model.graph.get_input_types(node)
     params = tuple(model.weights[name] for name in node.params)
-    expected = to_onnx_values(node.op.compute(types, tuple(x[None] for x in xs), params))
-    feeds = {f"x{i}": to_onnx_values(x[None]) for i, x in enumerate(xs)}
+    expected = to_onnx_values(node.op.compute(types, tuple(x[None] for x in xs), params), node.type)
+    feeds = {
+        f"x{i}": to_onnx_values(x[None], kind)
+        for i, (x, kind) in enumerate(zip(xs, types, strict=True))
+    }
     (got,) = open_session(lower(model), level).run(None, feeds)
     return int((got != expected).sum())
 

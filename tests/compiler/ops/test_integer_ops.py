@@ -36,6 +36,7 @@ from tcc.compiler.ops.integer import (
     QMul,
     QPad,
     Quantize,
+    QuantizedOp,
     RealGlobalAvgPool,
     Table,
 )
@@ -177,6 +178,35 @@ CASES: dict[str, Case] = {
         for kind in (create_quantized_type(POOLS[name].shapes[0], 0.037, bool(s)),)
     },
 }  # fmt: skip
+
+
+def add_zero_points(case: Case) -> Case:
+    """Return a case of signed values with a zero point for each: 1, 71, 141, ... and 254."""
+    zero_points = (*range(1, 255, 70), 254)
+    types = tuple(
+        replace(kind, dtype=DType.U8, zero_point=zero_points[i % len(zero_points)])
+        if kind.dtype is DType.I8
+        else kind
+        for i, kind in enumerate(case.types)
+    )
+    op = case.op
+    if isinstance(op, QuantizedOp) and op.signed:
+        low, high = (n if abs(n) < 127 else n + 98 for n in (op.low, op.high))
+        op = replace(op, signed=False, zero_point=30, low=low, high=high)
+    if op.moves:  # one scale and one zero point
+        types = (replace(types[0], zero_point=71),) * len(types)
+    if isinstance(op, QPad):
+        levels = tuple(max(min(n, 184), -71) for n in op.levels)
+        op, types = replace(op, levels=levels), (replace(types[0], zero_point=71),)
+    return Case(op, types)
+
+
+CASES |= {
+    f"{name}-zero-point": add_zero_points(case)
+    for name, case in CASES.items()
+    if any(kind.dtype is DType.I8 for kind in case.types)
+    or (isinstance(case.op, QuantizedOp) and case.op.signed)
+}
 BY_OPSET = {f"opset {opset}": opset for opset in OPSETS}
 
 
@@ -228,11 +258,16 @@ def compute_expected(case: Case, program: Model, xs: tuple[Array, ...]) -> Array
     return case.op.compute(case.types, xs, parameters)
 
 
+def create_feeds(case: Case, xs: tuple[Array, ...]) -> dict[str, Array]:
+    pairs = zip(xs, case.types, strict=True)
+    return {f"x{i}": to_onnx_values(x, kind) for i, (x, kind) in enumerate(pairs)}
+
+
 def check(case: Case, batch: int = 1, opset: int = 17, **options) -> None:
     program = build_model(case)
     xs = create_inputs(case, batch)
-    y = to_onnx_values(compute_expected(case, program, xs))
-    feeds = {f"x{i}": to_onnx_values(x) for i, x in enumerate(xs)}
+    y = to_onnx_values(compute_expected(case, program, xs), program.graph.nodes[0].type)
+    feeds = create_feeds(case, xs)
     (got,) = open_session(lower(program, opset), **options).run(["y"], feeds)
     assert (got.shape, got.dtype) == (y.shape, y.dtype)
     np.testing.assert_array_equal(got, y)
@@ -277,10 +312,11 @@ LACKING = (Table, Dequantize)
 def test_the_onnx_reference_evaluator_matches(case: Case) -> None:
     program = build_model(case)
     xs = create_inputs(case, 1)
-    feeds = {f"x{i}": to_onnx_values(x) for i, x in enumerate(xs)}
+    feeds = create_feeds(case, xs)
     # At the newest opset: it lacks the DequantizeLinear of older ones.
     (got,) = ReferenceEvaluator(lower(program, MAX_OPSET)).run(None, feeds)
-    np.testing.assert_array_equal(got, to_onnx_values(compute_expected(case, program, xs)))
+    expected = compute_expected(case, program, xs)
+    np.testing.assert_array_equal(got, to_onnx_values(expected, program.graph.nodes[0].type))
 
 
 @looped(CASES)
@@ -288,7 +324,7 @@ def test_outputs_have_the_output_type_and_are_within_the_clamp(case: Case) -> No
     program = build_model(case)
     y = compute_expected(case, program, create_inputs(case, 2))
     kind = program.graph.nodes[0].type
-    assert (y.dtype, y.shape) == (np.dtype(kind.dtype.value), (2, *kind.shape))
+    assert (y.dtype, y.shape) == (np.dtype(kind.array_dtype), (2, *kind.shape))
     if hasattr(case.op, "low"):
         assert case.op.low <= y.min() <= y.max() <= case.op.high
 

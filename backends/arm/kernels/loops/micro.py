@@ -190,7 +190,7 @@ def _emit_filters(
         kernel.record.get_symbol(form.function_name), tir.get_address(source, 0),
         tir.get_address(weights, start * kernel.row_bytes), tir.get_address(bias, start),
         tir.get_address(factor, start), tir.get_address(tile, start if writes_output else 0),
-        kernel.window.channels, count, kernel.window.flip, *(form.bounds or ()),
+        kernel.window.channels, count, kernel.window.offset, *(form.bounds or ()),
     )  # fmt: skip
     if writes_output:
         return

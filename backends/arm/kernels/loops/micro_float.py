@@ -320,10 +320,8 @@ def _apply_fused_quantized(
             position = Position(f, 0, start + n * lanes)
             at = position.compute_offset(kernel.output_shape)
             # The values are stored in the result's buffer, which may have another 8-bit type.
-            quantized = tir.reinterpret(tir.load_raw(output, at, lanes), kernel.dtype, lanes)
-            value = apply_epilogue(
-                kernel.epilogue, operands, tir.convert(quantized, tir.INT, lanes), position, lanes
-            )
+            quantized = tir.read_stored(tir.load_raw(output, at, lanes), kernel.dtype, lanes)
+            value = apply_epilogue(kernel.epilogue, operands, quantized, position, lanes)
             tir.store(output, at, value, lanes)
 
 

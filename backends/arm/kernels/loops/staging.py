@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tcc.backends.arm.kernels.base import LANES, SIZES, choose_tile_width
+from tcc.backends.arm.kernels.base import LANES, choose_tile_width, get_size
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.window import Band, Layout, Staging
@@ -230,7 +230,7 @@ def _write_pairs(
 
 def _get_lanes(dtype: str) -> int:
     """Return how many elements of a type fill a vector."""
-    return 16 // SIZES[dtype]
+    return 16 // get_size(dtype)
 
 
 def _fill(copy: Buffer, start: Expr, count: int, fill: Fill) -> None:

@@ -6,13 +6,14 @@ along the last axis. 8-bit and 16-bit elements are int32 in expressions: loads w
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as script
 
-from tcc.backends.arm.kernels.base import Space
+from tcc.backends.arm.kernels.base import Space, get_memory_dtype, get_zero_point
 
 Expr = Any
 Buffer = Any
@@ -28,8 +29,16 @@ def build_function(symbol: str, spaces: Sequence[Space], emit_body: Callable[...
         script.func_name(symbol)
         # The arena's plan never overlaps the arguments of a call, so loads may move past stores.
         script.func_attr({"tirx.noalias": True, "global_symbol": symbol})
-        shapes = [script.buffer((space.elements,), space.dtype) for space in spaces]
-        emit_body(*(script.arg(f"p{i}", shape) for i, shape in enumerate(shapes)))
+        shapes = [
+            script.buffer((space.elements,), get_memory_dtype(space.dtype)) for space in spaces
+        ]
+        arguments = (script.arg(f"p{i}", shape) for i, shape in enumerate(shapes))
+        emit_body(
+            *(
+                _add_zero_point(argument, space.dtype)
+                for argument, space in zip(arguments, spaces, strict=True)
+            )
+        )
     return builder.get()
 
 
@@ -86,15 +95,61 @@ def select_smaller_index(a: Expr, b: Expr) -> Expr:
 def allocate_local(size: int, dtype: str = FLOAT) -> Buffer:
     """Return a small array in registers."""
     # The annotation keeps it on the stack; otherwise TVM calls an allocator.
-    return script.alloc_buffer(
-        (size,), dtype, scope="local", annotations={"disable_lower_builtin": True}
+    local_buffer = script.alloc_buffer(
+        (size,),
+        get_memory_dtype(dtype),
+        scope="local",
+        annotations={"disable_lower_builtin": True},
     )
+    return _add_zero_point(local_buffer, dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroPointBuffer:
+    """A buffer of quantized values with a zero point, of which the low 8 bits are stored."""
+
+    buffer: Any
+    zero_point: int
+
+    @property
+    def dtype(self) -> str:
+        """The type of an element in memory."""
+        return str(self.buffer.dtype)
+
+    def __getitem__(self, index: Expr) -> Expr:
+        """Return the stored byte at an index."""
+        return self.buffer[index]
+
+    def vload(self, indices: list[Expr], dtype: str) -> Expr:
+        """Return consecutive stored bytes."""
+        return self.buffer.vload(indices, dtype)
+
+
+def read_stored(stored: Expr, dtype: str, lanes: int) -> Expr:
+    """Return the quantized values of a type, in int32, from bytes of any 8-bit type."""
+    value = convert(reinterpret(stored, get_memory_dtype(dtype), lanes), INT, lanes)
+    return _widen(value, get_zero_point(dtype), lanes)
+
+
+def _widen(byte: Expr, zero_point: int, lanes: int) -> Expr:
+    """Return the values with a zero point of which `byte` has the low 8 bits."""
+    if not zero_point:
+        return byte
+    shift = create_integer(zero_point, lanes)
+    return ((byte + shift) & create_integer(0xFF, lanes)) - shift
+
+
+def _add_zero_point(buffer: Any, dtype: str) -> Buffer:
+    zero_point = get_zero_point(dtype)
+    return ZeroPointBuffer(buffer, zero_point) if zero_point else buffer
 
 
 def load(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
     """Return one element, or consecutive ones, from an index; narrow types as int32."""
     value = load_raw(buffer, index, lanes)
-    return convert(value, INT, lanes) if str(buffer.dtype) in NARROW_TYPES else value
+    if str(buffer.dtype) in NARROW_TYPES:
+        value = convert(value, INT, lanes)
+    return _widen(value, buffer.zero_point if isinstance(buffer, ZeroPointBuffer) else 0, lanes)
 
 
 def load_raw(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
@@ -107,7 +162,8 @@ def store(buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
     target_index = index if lanes == 1 else tirx.Ramp(index, 1, lanes)
     if str(buffer.dtype) in NARROW_TYPES:
         value = convert(value, str(buffer.dtype), lanes)
-    script.buffer_store(buffer, value, [target_index])
+    target = buffer.buffer if isinstance(buffer, ZeroPointBuffer) else buffer
+    script.buffer_store(target, value, [target_index])
 
 
 def get_dtype(value: Expr) -> str:

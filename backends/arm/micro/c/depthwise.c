@@ -25,70 +25,77 @@ static band_form compute_form(const micro_window *w)
 }
 
 #if defined(__ARM_NEON)
-static inline int16x8_t widen_eight(uint8x8_t levels, int flip)
+static inline int16x8_t widen_eight(uint8x8_t levels, int offset)
 {
-    return flip ? vreinterpretq_s16_u16(vmovl_u8(levels)) : vmovl_s8(vreinterpret_s8_u8(levels));
+    if (offset == 0x80)
+        return vreinterpretq_s16_u16(vmovl_u8(levels));
+    if (offset == 0)
+        return vmovl_s8(vreinterpret_s8_u8(levels));
+    return vaddw_s8(vdupq_n_s16((int16_t)offset),
+                    vreinterpret_s8_u8(vsub_u8(levels, vdup_n_u8((uint8_t)offset))));
 }
 
 /* Widen eight or more consecutive values; the last vector overlaps the one before. */
-static inline void widen_contiguous(const uint8_t *from, int flip, int count, int16_t *to)
+static inline void widen_contiguous(const uint8_t *from, int offset, int count, int16_t *to)
 {
     const uint8_t *last = from + count - PIXELS;
     for (; from < last; from += PIXELS, to += PIXELS)
-        vst1q_s16(to, widen_eight(vld1_u8(from), flip));
-    vst1q_s16(to - (from - last), widen_eight(vld1_u8(last), flip));
+        vst1q_s16(to, widen_eight(vld1_u8(from), offset));
+    vst1q_s16(to - (from - last), widen_eight(vld1_u8(last), offset));
 }
 
 /* Widen every second of more than eight values. The last vector begins a byte earlier, because
  * bytes after the values must not be read. */
-static inline void widen_stride_2(const uint8_t *from, int flip, int count, int16_t *to)
+static inline void widen_stride_2(const uint8_t *from, int offset, int count, int16_t *to)
 {
     const uint8_t *last = from + 2 * (count - PIXELS);
     for (; from < last; from += 2 * PIXELS, to += PIXELS)
-        vst1q_s16(to, widen_eight(vld2_u8(from).val[0], flip));
-    vst1q_s16(to - (from - last) / 2, widen_eight(vld2_u8(last - 1).val[1], flip));
+        vst1q_s16(to, widen_eight(vld2_u8(from).val[0], offset));
+    vst1q_s16(to - (from - last) / 2, widen_eight(vld2_u8(last - 1).val[1], offset));
 }
 
 static const uint8_t lane_masks[2 * PIXELS] = {255, 255, 255, 255, 255, 255, 255, 255};
 
 /* Widen values in vectors; return how many were widened. Up to eight values need as many readable
  * bytes as a full vector, and space for eight. */
-static inline int widen_vectors(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
+static inline int widen_vectors(const uint8_t *from, ptrdiff_t bytes, int step, int offset, int count,
                                 int capacity, int16_t *to)
 {
     if (step > 2)
         return 0;
     if (step == 1 ? count >= PIXELS : count > PIXELS) {
-        if (step == 1 && flip)
+        if (step == 1 && offset == 0x80)
             widen_contiguous(from, 0x80, count, to);
-        else if (step == 1)
+        else if (step == 1 && offset == 0)
             widen_contiguous(from, 0, count, to);
+        else if (step == 1)
+            widen_contiguous(from, offset, count, to);
         else
-            widen_stride_2(from, flip, count, to);
+            widen_stride_2(from, offset, count, to);
         return count;
     }
     if (capacity < PIXELS || bytes < step * PIXELS)
         return 0;
     uint8x8_t values = step == 1 ? vld1_u8(from) : vld2_u8(from).val[0];
     values = vand_u8(values, vld1_u8(lane_masks + PIXELS - count));
-    vst1q_s16(to, widen_eight(values, flip));
+    vst1q_s16(to, widen_eight(values, offset));
     return count;
 }
 #endif
 
 /* Widen every `step`th value, `count` of them, from `bytes` readable bytes. The rest of the
  * `capacity` elements is 0, and may be written. */
-static inline void widen_values(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
+static inline void widen_values(const uint8_t *from, ptrdiff_t bytes, int step, int offset, int count,
                                 int capacity, int16_t *to)
 {
-    int p = 0, sign = flip ? 0 : 0x80; /* (x ^ 0x80) - 0x80 widens a signed value */
+    int p = 0;
 #if defined(__ARM_NEON)
-    p = widen_vectors(from, bytes, step, flip, count, capacity, to);
+    p = widen_vectors(from, bytes, step, offset, count, capacity, to);
 #else
     (void)bytes, (void)capacity;
 #endif
     for (; p < count; p++)
-        to[p] = (int16_t)((from[p * step] ^ sign) - sign);
+        to[p] = (int16_t)read_value(from[p * step], offset);
 }
 
 /* The elements of a phase that are values of the map: element p is its column
@@ -119,7 +126,7 @@ static void fill_band(const uint8_t *map, const micro_window *w, const band_form
         for (int i = 0; i < form->rows && span.count; i++, to += line) {
             const uint8_t *from = map + (ptrdiff_t)(top + i) * w->width + span.column;
             if (top + i >= 0 && top + i < w->height)
-                widen_values(from, end - from, w->stride_x, w->flip, span.count,
+                widen_values(from, end - from, w->stride_x, w->offset, span.count,
                              form->columns - span.first, to);
             else
                 memset(to, 0, sizeof *to * (size_t)span.count);
@@ -430,15 +437,15 @@ static strip select_strip(const micro_window *w)
 /* Write a plane of windows with one tap, without bands. */
 static void write_1x1_plane(const channel *c, const uint8_t *map, uint8_t *y)
 {
-    int pixels = c->window->out_height * c->window->out_width, flip = c->window->flip, p = 0;
+    int pixels = c->window->out_height * c->window->out_width, offset = c->window->offset, p = 0;
 #if defined(__ARM_NEON)
     requantization requant = make_requantization(c->factor, c->low, c->high);
     int32x4_t bias = vdupq_n_s32(c->bias);
     int16x4_t weight = vdup_n_s16(*c->weights);
     for (; p + 2 * PIXELS <= pixels; p += 2 * PIXELS) {
         uint8x16_t levels = vld1q_u8(map + p);
-        int16x8_t x = widen_eight(vget_low_u8(levels), flip);
-        int16x8_t z = widen_eight(vget_high_u8(levels), flip);
+        int16x8_t x = widen_eight(vget_low_u8(levels), offset);
+        int16x8_t z = widen_eight(vget_high_u8(levels), offset);
         uint8x8_t to[2];
         requantize_sixteen(vmlal_s16(bias, vget_low_s16(x), weight),
                            vmlal_s16(bias, vget_high_s16(x), weight),
@@ -449,8 +456,8 @@ static void write_1x1_plane(const channel *c, const uint8_t *map, uint8_t *y)
         vst1_u8(y + p + PIXELS, to[1]);
     }
 #endif
-    for (int sign = flip ? 0 : 0x80; p < pixels; p++) {
-        int32_t sum = c->bias + ((map[p] ^ sign) - sign) * *c->weights;
+    for (; p < pixels; p++) {
+        int32_t sum = c->bias + read_value(map[p], offset) * *c->weights;
         y[p] = requantize_one(sum, c->factor, c->low, c->high);
     }
 }
@@ -467,19 +474,22 @@ static int is_halving(const channel *c)
 }
 
 /* Return the sums of eight 2x2 windows. */
-static inline int16x8_t sum_2x2(const uint8_t *from, int width, int flip)
+static inline int16x8_t sum_2x2(const uint8_t *from, int width, int offset)
 {
     uint8x16_t a = vld1q_u8(from), b = vld1q_u8(from + width);
-    if (flip)
+    if (offset == 0x80)
         return vreinterpretq_s16_u16(vpadalq_u8(vpaddlq_u8(a), b));
-    return vpadalq_s8(vpaddlq_s8(vreinterpretq_s8_u8(a)), vreinterpretq_s8_u8(b));
+    uint8x16_t shift = vdupq_n_u8((uint8_t)offset);
+    int8x16_t c = vreinterpretq_s8_u8(vsubq_u8(a, shift));
+    int8x16_t d = vreinterpretq_s8_u8(vsubq_u8(b, shift));
+    return vaddq_s16(vpadalq_s8(vpaddlq_s8(c), d), vdupq_n_s16((int16_t)(4 * offset)));
 }
 
 /* Compute a plane of such windows without a band, two rows at once. */
 static void halve_plane(const channel *c, const uint8_t *map, uint8_t *y)
 {
     int width = c->window->width, out = c->window->out_width, rows = c->window->out_height;
-    int flip = c->window->flip;
+    int offset = c->window->offset;
     requantization requant = make_requantization(c->factor, c->low, c->high);
     int32x4_t bias = vdupq_n_s32(c->bias);
     int16x4_t weight = vdup_n_s16(*c->weights);
@@ -487,8 +497,8 @@ static void halve_plane(const channel *c, const uint8_t *map, uint8_t *y)
         int has_second = r + 1 < rows; /* otherwise both rows are the same */
         for (int x = 0; x < out; x += PIXELS) {
             int at = micro_min(x, out - PIXELS);
-            int16x8_t above = sum_2x2(map + 2 * at, width, flip);
-            int16x8_t below = sum_2x2(map + 2 * (at + has_second * width), width, flip);
+            int16x8_t above = sum_2x2(map + 2 * at, width, offset);
+            int16x8_t below = sum_2x2(map + 2 * (at + has_second * width), width, offset);
             pair s = {{{vmlal_s16(bias, vget_low_s16(above), weight),
                         vmlal_s16(bias, vget_high_s16(above), weight)},
                        {vmlal_s16(bias, vget_low_s16(below), weight),

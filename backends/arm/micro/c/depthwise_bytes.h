@@ -1,6 +1,6 @@
 /* Planes of a depthwise convolution, for processors with 8-bit dot products.
  *
- * A band has unsigned values; signed ones are stored as x + 128. Vectors contain, for each pixel,
+ * A band has unsigned values: those of the map minus the smallest one. Vectors contain, for each pixel,
  * the four values from it on, which are multiplied with four taps of a row at once. Two rows of the
  * output share them.
  */
@@ -16,28 +16,24 @@ typedef struct {
     float factor, low, high;
 } plane_form;
 
-static inline vector get_plane_sign(const micro_window *w)
+/* Copy values minus the smallest one. */
+static inline void copy_plane_row(const uint8_t *from, int count, int zero, uint8_t *to)
 {
-    return OF(set1_epi8)((char)(w->flip ^ 0x80));
-}
-
-/* Copy values, signed ones as x + 128. */
-static inline void copy_plane_row(const uint8_t *from, int count, vector sign, uint8_t *to)
-{
+    vector shift = OF(set1_epi8)((char)zero);
 #if defined(__AVX512BW__)
     for (int u = 0; u < count; u += 64) {
         __mmask64 mask = ~0ull >> (64 - micro_min(count - u, 64));
         __m512i x = _mm512_maskz_loadu_epi8(mask, from + u);
-        _mm512_mask_storeu_epi8(to + u, mask, _mm512_xor_si512(x, sign));
+        _mm512_mask_storeu_epi8(to + u, mask, _mm512_add_epi8(x, shift));
     }
 #else
     int u = 0;
     for (; u + 32 <= count; u += 32) {
         __m256i x = _mm256_loadu_si256((const __m256i *)(from + u));
-        _mm256_storeu_si256((__m256i *)(to + u), _mm256_xor_si256(x, sign));
+        _mm256_storeu_si256((__m256i *)(to + u), _mm256_add_epi8(x, shift));
     }
     for (; u < count; u++)
-        to[u] = (uint8_t)(from[u] ^ _mm256_extract_epi8(sign, 0));
+        to[u] = (uint8_t)(from[u] + zero);
 #endif
 }
 
@@ -47,14 +43,14 @@ static void fill_plane_band(const uint8_t *map, const plane_form *f, int rows, i
                             uint8_t *band)
 {
     const micro_window *w = f->window;
-    vector sign = get_plane_sign(w);
+    int zero = 0x80 - w->offset;
     int count = micro_min(w->width, f->pitch - w->left);
     for (int i = 0; i < rows && count > 0; i++) {
         uint8_t *to = band + i * f->pitch + w->left;
         if (top + i >= 0 && top + i < w->height)
-            copy_plane_row(map + (ptrdiff_t)(top + i) * w->width, count, sign, to);
+            copy_plane_row(map + (ptrdiff_t)(top + i) * w->width, count, zero, to);
         else
-            memset(to, w->flip ^ 0x80, (size_t)count);
+            memset(to, zero, (size_t)count);
     }
 }
 
@@ -167,8 +163,7 @@ static void set_plane_weights(plane_form *f, const int16_t *weights)
             sum += weights[i * side + j];
         }
     memcpy(f->quads, taps, sizeof taps);
-    if (!f->window->flip)
-        f->bias -= 0x80 * sum;
+    f->bias += (f->window->offset - 0x80) * sum;
 }
 
 /* Write the plane of one filter. */
@@ -180,7 +175,7 @@ static void write_plane(plane_kind write, const channel *c, const uint8_t *map, 
     f.low = (float)c->low, f.high = (float)c->high;
     f.pitch = c->form.phases * c->form.columns;
     set_plane_weights(&f, c->weights);
-    memset(band, w->flip ^ 0x80, (size_t)(c->form.rows * f.pitch));
+    memset(band, 0x80 - w->offset, (size_t)(c->form.rows * f.pitch));
     for (int top = 0; top < w->out_height; top += w->band) {
         fill_plane_band(map, &f, c->form.rows, top * w->stride_y - w->top, band);
         for (int r = 0; r < w->band && top + r < w->out_height; r += 2) {

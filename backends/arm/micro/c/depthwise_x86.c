@@ -31,21 +31,37 @@ static band_form compute_form(const micro_window *w)
     };
 }
 
-static inline __m128i widen_eight(__m128i levels, int flip)
+static inline __m128i subtract_offset(__m128i levels, int offset)
 {
-    return flip ? _mm_cvtepu8_epi16(levels) : _mm_cvtepi8_epi16(levels);
+    return _mm_sub_epi8(levels, _mm_set1_epi8((char)offset));
+}
+
+static inline __m128i add_offset(__m128i values, int offset)
+{
+    return _mm_add_epi16(values, _mm_set1_epi16((short)offset));
+}
+
+static inline __m128i widen_eight(__m128i levels, int offset)
+{
+    return offset == 0x80
+               ? _mm_cvtepu8_epi16(levels)
+               : add_offset(_mm_cvtepi8_epi16(subtract_offset(levels, offset)), offset);
 }
 
 /* Return the even bytes of sixteen; `widen_odd` returns the odd ones. */
-static inline __m128i widen_even(__m128i levels, int flip)
+static inline __m128i widen_even(__m128i levels, int offset)
 {
-    return flip ? _mm_and_si128(levels, _mm_set1_epi16(0xFF))
-                : _mm_srai_epi16(_mm_slli_epi16(levels, 8), 8);
+    if (offset == 0x80)
+        return _mm_and_si128(levels, _mm_set1_epi16(0xFF));
+    levels = _mm_slli_epi16(subtract_offset(levels, offset), 8);
+    return add_offset(_mm_srai_epi16(levels, 8), offset);
 }
 
-static inline __m128i widen_odd(__m128i levels, int flip)
+static inline __m128i widen_odd(__m128i levels, int offset)
 {
-    return flip ? _mm_srli_epi16(levels, 8) : _mm_srai_epi16(levels, 8);
+    if (offset == 0x80)
+        return _mm_srli_epi16(levels, 8);
+    return add_offset(_mm_srai_epi16(subtract_offset(levels, offset), 8), offset);
 }
 
 static const int16_t lane_masks[2 * EIGHT] = {-1, -1, -1, -1, -1, -1, -1, -1};
@@ -59,33 +75,33 @@ static inline __m128i load_sixteen(const uint8_t *from)
 
 /* Widen every `step`th value, `count` of them, from `bytes` readable bytes. The rest of the
  * `capacity` elements is 0, and may be written. */
-static inline void widen_values(const uint8_t *from, ptrdiff_t bytes, int step, int flip, int count,
+static inline void widen_values(const uint8_t *from, ptrdiff_t bytes, int step, int offset, int count,
                                 int capacity, int16_t *to)
 {
-    int p = 0, sign = flip ? 0 : 0x80; /* (x ^ 0x80) - 0x80 widens a signed value */
+    int p = 0;
     if (step == 1 && count >= EIGHT) {
         for (; p < count - EIGHT; p += EIGHT)
-            store_eight(to + p, widen_eight(_mm_loadu_si64(from + p), flip));
+            store_eight(to + p, widen_eight(_mm_loadu_si64(from + p), offset));
         p = count - EIGHT; /* the last vector overlaps the one before */
-        store_eight(to + p, widen_eight(_mm_loadu_si64(from + p), flip));
+        store_eight(to + p, widen_eight(_mm_loadu_si64(from + p), offset));
         return;
     }
     if (step == 2 && count > EIGHT) {
         for (; p < count - EIGHT; p += EIGHT)
-            store_eight(to + p, widen_even(load_sixteen(from + 2 * p), flip));
+            store_eight(to + p, widen_even(load_sixteen(from + 2 * p), offset));
         p = count - EIGHT; /* it also begins a byte earlier: no byte after the values may be read */
-        store_eight(to + p, widen_odd(load_sixteen(from + 2 * p - 1), flip));
+        store_eight(to + p, widen_odd(load_sixteen(from + 2 * p - 1), offset));
         return;
     }
     if (step <= 2 && capacity >= EIGHT && bytes >= EIGHT * step) {
         __m128i mask = _mm_loadu_si128((const __m128i *)(lane_masks + EIGHT - count));
-        __m128i levels = step == 1 ? widen_eight(_mm_loadu_si64(from), flip)
-                                   : widen_even(load_sixteen(from), flip);
+        __m128i levels = step == 1 ? widen_eight(_mm_loadu_si64(from), offset)
+                                   : widen_even(load_sixteen(from), offset);
         store_eight(to, _mm_and_si128(levels, mask));
         return;
     }
     for (; p < count; p++)
-        to[p] = (int16_t)((from[p * step] ^ sign) - sign);
+        to[p] = (int16_t)read_value(from[p * step], offset);
 }
 
 /* Write the rows of a band that begins at the map's row `top`. Element p of a phase is the map's
@@ -103,7 +119,7 @@ static void fill_band(const uint8_t *map, const micro_window *w, const band_form
         for (int i = 0; i < form->rows && count > 0; i++, to += line) {
             const uint8_t *from = map + (ptrdiff_t)(top + i) * w->width + (first * step - shift);
             if (top + i >= 0 && top + i < w->height)
-                widen_values(from, map_end - from, step, w->flip, count, form->columns - first, to);
+                widen_values(from, map_end - from, step, w->offset, count, form->columns - first, to);
             else
                 memset(to, 0, sizeof *to * (size_t)count);
         }
@@ -280,7 +296,7 @@ static strip_kind select_strip(const micro_window *w)
 #include "depthwise_bytes.h"
 #endif
 
-static inline vector widen_to_sums(const uint8_t *from, int flip)
+static inline vector widen_to_sums(const uint8_t *from, int offset)
 {
 #if defined(__AVX512BW__)
     __m128i levels = load_sixteen(from);
@@ -289,24 +305,27 @@ static inline vector widen_to_sums(const uint8_t *from, int flip)
 #else
     __m128i levels = _mm_loadu_si32(from);
 #endif
-    return flip ? OF(cvtepu8_epi32)(levels) : OF(cvtepi8_epi32)(levels);
+    if (offset == 0x80)
+        return OF(cvtepu8_epi32)(levels);
+    vector values = OF(cvtepi8_epi32)(subtract_offset(levels, offset));
+    return OF(add_epi32)(values, OF(set1_epi32)(offset));
 }
 
 /* Write a plane of windows with one tap, without bands. */
 static void write_1x1_plane(const channel *c, const uint8_t *map, uint8_t *y)
 {
     int pixels = c->window->out_height * c->window->out_width, p = 0;
-    int sign = c->window->flip ? 0 : 0x80;
+    int offset = c->window->offset;
     vector weight = OF(set1_epi32)((uint16_t)*c->weights), bias = OF(set1_epi32)(c->bias);
     reals factor = OF(set1_ps)(c->factor);
     reals low = OF(set1_ps)((float)c->low), high = OF(set1_ps)((float)c->high);
     for (; p + LANES <= pixels; p += LANES) {
-        vector x = OF(madd_epi16)(widen_to_sums(map + p, c->window->flip), weight);
+        vector x = OF(madd_epi16)(widen_to_sums(map + p, offset), weight);
         write_levels(OF(add_epi32)(x, bias), factor, low, high, y + p);
     }
     for (; p < pixels; p++)
-        y[p] = requantize_one(c->bias + ((map[p] ^ sign) - sign) * *c->weights, c->factor, c->low,
-                              c->high);
+        y[p] = requantize_one(c->bias + read_value(map[p], offset) * *c->weights, c->factor,
+                              c->low, c->high);
 }
 
 /* Write the quantized values of one filter's plane. Weights are int16, padded with zeros to full

@@ -25,20 +25,21 @@ static interleaved_size get_interleaved_size(const micro_window *w)
     return (interleaved_size){height, width, (ptrdiff_t)height * width + SIXTEEN};
 }
 
-static inline __m128i get_sign(const micro_window *w)
+/* Return the byte of zero in panels: their unsigned bytes are values minus the smallest one. */
+static inline __m128i get_zero(const micro_window *w)
 {
-    return _mm_set1_epi8((char)(w->flip ^ 0x80)); /* x + 128 for signed values, and for zeros */
+    return _mm_set1_epi8((char)(0x80 - w->offset));
 }
 
-static inline __m128i load_sixteen(const uint8_t *from, __m128i sign)
+static inline __m128i load_sixteen(const uint8_t *from, __m128i zero)
 {
-    return _mm_xor_si128(_mm_loadu_si128((const __m128i *)from), sign);
+    return _mm_add_epi8(_mm_loadu_si128((const __m128i *)from), zero);
 }
 
 /* Interleave `count` values of a row of four channels; `readable` bytes of the last channel can be
  * read. Writes full groups of sixteen. */
 static inline void interleave_row(const uint8_t *row, ptrdiff_t plane, ptrdiff_t readable,
-                                  int count, __m128i sign, uint32_t *interleaved)
+                                  int count, __m128i zero, uint32_t *interleaved)
 {
     for (int x = 0; x < count; x += SIXTEEN, row += SIXTEEN, readable -= SIXTEEN) {
         uint8_t copy[4][SIXTEEN];
@@ -50,9 +51,9 @@ static inline void interleave_row(const uint8_t *row, ptrdiff_t plane, ptrdiff_t
             from = copy[0];
             next = SIXTEEN;
         }
-        __m128i a = load_sixteen(from, sign), b = load_sixteen(from + next, sign);
-        __m128i c = load_sixteen(from + 2 * next, sign);
-        __m128i d = load_sixteen(from + 3 * next, sign);
+        __m128i a = load_sixteen(from, zero), b = load_sixteen(from + next, zero);
+        __m128i c = load_sixteen(from + 2 * next, zero);
+        __m128i d = load_sixteen(from + 3 * next, zero);
         __m128i low_ab = _mm_unpacklo_epi8(a, b), high_ab = _mm_unpackhi_epi8(a, b);
         __m128i low_cd = _mm_unpacklo_epi8(c, d), high_cd = _mm_unpackhi_epi8(c, d);
         __m128i *to = (__m128i *)(interleaved + x);
@@ -76,14 +77,14 @@ static void interleave_four(const uint8_t *map, ptrdiff_t readable, const micro_
 {
     interleaved_size size = get_interleaved_size(w);
     ptrdiff_t plane = (ptrdiff_t)w->height * w->width;
-    __m128i sign = get_sign(w);
-    uint32_t zero_quad = (uint32_t)_mm_cvtsi128_si32(sign);
+    __m128i zero = get_zero(w);
+    uint32_t zero_quad = (uint32_t)_mm_cvtsi128_si32(zero);
     int first = micro_min(w->left, size.width), count = micro_min(w->width, size.width - first);
     for (int i = 0; i < size.height; i++, interleaved += size.width) {
         int y = i - w->top, end = first;
         if (y >= 0 && y < w->height) {
             ptrdiff_t at = (ptrdiff_t)y * w->width;
-            interleave_row(map + at, plane, readable - 3 * plane - at, count, sign,
+            interleave_row(map + at, plane, readable - 3 * plane - at, count, zero,
                            interleaved + first);
             end += count;
         }
@@ -201,7 +202,7 @@ static void gather_1x1_partial(const uint8_t *map, int8_t *panel, const micro_wi
     map += first;
     for (int c = 0; c < w->channels; c += 4, map += 4 * plane, to += PIXELS)
         interleave_row(map, plane, (w->channels - c - 3) * plane - first, count,
-                       get_sign(w), to);
+                       get_zero(w), to);
 }
 
 #endif

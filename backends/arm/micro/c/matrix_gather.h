@@ -83,10 +83,10 @@ static inline void gather_taps(const uint8_t *from, const micro_window *w, uint8
                 to[u] = from[u * step];
 }
 
-static uint8_t *flush_rows(uint8_t (*rows)[PITCH], int quads, int flip, uint8_t *panel)
+static uint8_t *flush_rows(uint8_t (*rows)[PITCH], int quads, int offset, uint8_t *panel)
 {
     for (; quads; quads--, rows += 4, panel += 4 * PIXELS)
-        interleave(rows[0], rows[1], rows[2], rows[3], flip, panel);
+        interleave(rows[0], rows[1], rows[2], rows[3], offset, panel);
     return panel;
 }
 
@@ -97,12 +97,12 @@ static void gather_1x1(const uint8_t *map, uint8_t *panel, const micro_window *w
     const uint8_t *row = map + first;
     int c = 0;
     for (; c + 4 <= w->channels; c += 4, row += 4 * plane, panel += 4 * PIXELS)
-        interleave(row, row + plane, row + 2 * plane, row + 3 * plane, w->flip, panel);
+        interleave(row, row + plane, row + 2 * plane, row + 3 * plane, w->offset, panel);
     if (c < w->channels) {
         const uint8_t *rows[4];
         for (int i = 0; i < 4; i++)
             rows[i] = c + i < w->channels ? row + i * plane : zero_row;
-        interleave(rows[0], rows[1], rows[2], rows[3], w->flip, panel);
+        interleave(rows[0], rows[1], rows[2], rows[3], w->offset, panel);
     }
 }
 
@@ -134,7 +134,7 @@ int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window,
     for (int c = 0; c < w->channels; c++)
         for (int i = 0; i < w->kernel_height; i++, tap += w->kernel_width) {
             if (tap + w->kernel_width > ROWS) {
-                to = flush_rows(rows, tap / 4, w->flip, to);
+                to = flush_rows(rows, tap / 4, w->offset, to);
                 memmove(rows[0], rows[tap / 4 * 4], sizeof rows[0] * (size_t)(tap % 4));
                 tap %= 4;
             }
@@ -146,7 +146,7 @@ int32_t MATRIX(gather)(const uint8_t *map, int8_t *panel, const int32_t *window,
         }
     for (; tap % 4; tap++)
         memset(rows[tap], 0, PIXELS);
-    flush_rows(rows, tap / 4, w->flip, to);
+    flush_rows(rows, tap / 4, w->offset, to);
     return 0;
 }
 

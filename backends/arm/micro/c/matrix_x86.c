@@ -21,9 +21,9 @@ enum {
 
 /* Load a row of values for a quad's panel: four taps of the first pixel, of the second, and so
    on. */
-static inline short_vector load_row(const uint8_t *from, short_vector sign)
+static inline short_vector load_row(const uint8_t *from, short_vector zero)
 {
-    return SHORT_BITS(xor)(SHORT_BITS(loadu)((const short_vector *)from), sign);
+    return OF_SHORT(add_epi8)(SHORT_BITS(loadu)((const short_vector *)from), zero);
 }
 
 /* Write four vectors; with AVX2, unpacking works per half, so first halves are written first. */
@@ -45,12 +45,13 @@ static inline void store_rows(short_vector a, short_vector b, short_vector c, sh
 }
 
 static inline void interleave(const uint8_t *a, const uint8_t *b, const uint8_t *c,
-                              const uint8_t *d, int flip, uint8_t *panel)
+                              const uint8_t *d, int offset, uint8_t *panel)
 {
-    short_vector sign = OF_SHORT(set1_epi8)((char)(flip ^ 0x80)); /* x + 128 for signed values */
+    /* Unsigned bytes: values minus the smallest one. */
+    short_vector zero = OF_SHORT(set1_epi8)((char)(0x80 - offset));
     for (int u = 0; u < PIXELS; u += SHORT_BYTES, panel += 4 * SHORT_BYTES) {
-        short_vector row_a = load_row(a + u, sign), row_b = load_row(b + u, sign);
-        short_vector row_c = load_row(c + u, sign), row_d = load_row(d + u, sign);
+        short_vector row_a = load_row(a + u, zero), row_b = load_row(b + u, zero);
+        short_vector row_c = load_row(c + u, zero), row_d = load_row(d + u, zero);
         short_vector low_ab = OF_SHORT(unpacklo_epi8)(row_a, row_b);
         short_vector high_ab = OF_SHORT(unpackhi_epi8)(row_a, row_b);
         short_vector low_cd = OF_SHORT(unpacklo_epi8)(row_c, row_d);

@@ -89,23 +89,23 @@ static inline void widen_row(const micro_window *w, const uint8_t *row, int x, i
 {
     int first = micro_min(micro_max(0, -x), size);
     int end = micro_max(micro_min(size, w->width - x), first), k = first;
-    int16x8_t offset = vdupq_n_s16((int16_t)w->flip);
-    uint8x8_t flip = vdup_n_u8((uint8_t)w->flip);
+    int16x8_t offset = vdupq_n_s16((int16_t)w->offset);
+    uint8x8_t shift = vdup_n_u8((uint8_t)w->offset);
     row += x;
     memset(to, 0, sizeof *to * (size_t)first);
     for (; k + 16 <= end; k += 16) {
-        uint8x8_t a = veor_u8(vld1_u8(row + k), flip), b = veor_u8(vld1_u8(row + k + 8), flip);
+        uint8x8_t a = vsub_u8(vld1_u8(row + k), shift), b = vsub_u8(vld1_u8(row + k + 8), shift);
         vst1q_s16(to + k, vaddw_s8(offset, vreinterpret_s8_u8(a)));
         vst1q_s16(to + k + 8, vaddw_s8(offset, vreinterpret_s8_u8(b)));
     }
     for (int has_more = k < end && end - first >= 8; has_more; has_more = k < end) {
         k = micro_min(k, end - 8);
-        uint8x8_t a = veor_u8(vld1_u8(row + k), flip);
+        uint8x8_t a = vsub_u8(vld1_u8(row + k), shift);
         vst1q_s16(to + k, vaddw_s8(offset, vreinterpret_s8_u8(a)));
         k += 8;
     }
     for (; k < end; k++)
-        to[k] = (int16_t)((int8_t)(row[k] ^ w->flip) + w->flip);
+        to[k] = (int16_t)read_value(row[k], w->offset);
     memset(to + end, 0, sizeof *to * (size_t)(size - end));
 }
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -162,13 +162,18 @@ class Case:
 
     @property
     def x(self) -> Array:
+        """The input's quantized values."""
         rng = np.random.default_rng(self.seed)
-        kind: type[np.generic] = np.int8 if self.window.is_signed else np.uint8
-        low, high = np.iinfo(kind).min, np.iinfo(kind).max
+        low, high = self.window.low, self.window.low + 255
         shape = (self.window.channels, *self.window.size)
         if self.extreme:
-            return rng.choice([low, high], shape).astype(kind)
-        return rng.integers(low, high, shape, kind, endpoint=True)
+            return rng.choice([low, high], shape).astype(np.int16)
+        return rng.integers(low, high, shape, np.int16, endpoint=True)
+
+    @property
+    def stored(self) -> Array:
+        """The input in memory."""
+        return self.x.astype(np.uint8)
 
     @property
     def weight(self) -> Array:
@@ -212,15 +217,26 @@ class Case:
         return sums + self.bias[:, None, None]
 
     def compute_quantized(self) -> Array:
-        kind = TensorType((1,), DType.I8 if self.low < 0 else DType.U8, 1.0)
+        """Return the results in memory: the low 8 bits of quantized values."""
+        kind = TensorType((1,), DType.U8, 1.0, zero_point=max(-self.low, 0))
         factor = self.factor[:, None, None]
-        return integer_arithmetic.requantize(
-            self.compute_sums(), factor, kind, self.low, self.high
-        )[0]
+        sums = self.compute_sums()
+        quantized = integer_arithmetic.requantize(sums, factor, kind, self.low, self.high)
+        return quantized[0].astype(np.uint8)
 
     def compute_reals(self) -> Array:
         reals: Array = (self.compute_sums().astype(np.float32) * self.factor[:, None, None])[0]
         return reals
+
+
+def add_zero_points(cases: list["Case"]) -> list["Case"]:
+    """Return the cases, and those of signed values with zero points from 1 to 254."""
+    signed = [case for case in cases if case.window.low < 0]
+    bounds = (-30, 225)
+    return cases + [
+        Case(replace(case.window, low=-zero_point), case.filters, *bounds, case.extreme, case.seed)
+        for case, zero_point in zip(signed, cycle((30, 1, 254, 98)), strict=False)
+    ]
 
 
 def make_window(
@@ -238,13 +254,13 @@ def make_window(
 
 MATRICES = [
     Case(MicroWindow(64, (1, 24), (1, 24)), 32),
-    Case(MicroWindow(7, (1, 13), (1, 13), is_signed=True), 5, -128, 127),
+    Case(MicroWindow(7, (1, 13), (1, 13), low=-128), 5, -128, 127),
     Case(MicroWindow(1, (1, 1), (1, 1)), 1, 10, 100),
     Case(MicroWindow(34, (1, 9), (1, 9)), 9, -128, 127, extreme=True),
     Case(make_window(3, (21, 19), 7, stride=(2, 2)), 12),
     Case(make_window(3, (5, 33), 7, stride=(2, 2)), 4),
     Case(make_window(5, (6, 14), 3), 8, 0, 255, extreme=True),
-    Case(make_window(6, (7, 7), 3, is_signed=True), 6, -128, 127),
+    Case(make_window(6, (7, 7), 3, low=-128), 6, -128, 127),
     Case(make_window(2, (1, 3), 3), 3),
     Case(make_window(4, (9, 2), 5, stride=(3, 1)), 4),
     Case(make_window(20, (5, 5), 5, stride=(1, 3), dilation=(2, 3)), 4),
@@ -252,23 +268,23 @@ MATRICES = [
     Case(MicroWindow(513, (2, 5), (2, 5), (1, 1), (1, 1), (1, 1), (0, 0)), 3),
     Case(MicroWindow(2, (30, 130), (1, 8), (3, 100)), 4),
     Case(make_window(8, (7, 7), 3), 9, extreme=True),
-    Case(make_window(4, (5, 37), 3, is_signed=True), 8, -128, 127),
-    Case(make_window(12, (15, 33), 3, stride=(2, 2), is_signed=True), 5, -128, 127),
+    Case(make_window(4, (5, 37), 3, low=-128), 8, -128, 127),
+    Case(make_window(12, (15, 33), 3, stride=(2, 2), low=-128), 5, -128, 127),
     Case(make_window(8, (9, 70), 5, stride=(2, 2)), 3),
-    Case(make_window(4, (1, 2), 3, is_signed=True), 3, -128, 127),
-    Case(MicroWindow(4, (3, 5), (9, 11), (3, 3), start=(4, 4), is_signed=True), 4, -128, 127),
+    Case(make_window(4, (1, 2), 3, low=-128), 3, -128, 127),
+    Case(MicroWindow(4, (3, 5), (9, 11), (3, 3), start=(4, 4), low=-128), 4, -128, 127),
     Case(MicroWindow(8, (6, 9), (2, 3), (3, 2), (2, 3), (1, 2)), 8),
-    Case(make_window(68, (3, 19), 1, stride=(1, 2), is_signed=True), 8, -128, 127, extreme=True),
+    Case(make_window(68, (3, 19), 1, stride=(1, 2), low=-128), 8, -128, 127, extreme=True),
 ]
 VECTORS = [
     Case(MicroWindow(160, (1, 1), (1, 1)), 12),
-    Case(MicroWindow(37, (1, 1), (1, 1), is_signed=True), 5, -128, 127),
+    Case(MicroWindow(37, (1, 1), (1, 1), low=-128), 5, -128, 127),
     Case(MicroWindow(1, (1, 1), (1, 1)), 1),
     Case(MicroWindow(512, (1, 1), (1, 1)), 7, -128, 127, extreme=True),
 ]
 BANDS = [
     Case(
-        make_window(1, size, kernel, stride=(stride, stride), is_signed=signed, band=band),
+        make_window(1, size, kernel, stride=(stride, stride), low=-128 if signed else 0, band=band),
         1,
         *bounds,
     )
@@ -297,23 +313,21 @@ BANDS = [
 ] + [
     Case(make_window(1, (6, 18), 3, dilation=(2, 3), band=2), 1),
     Case(make_window(1, (6, 18), 3, band=2), 1, extreme=True),
-    Case(make_window(1, (5, 9), 5, band=6, is_signed=True), 1, -128, 127, extreme=True),
-    Case(
-        MicroWindow(1, (3, 4), (7, 9), (3, 3), start=(3, 4), band=8, is_signed=True), 1, -128, 127
-    ),
-    Case(MicroWindow(1, (8, 90), (4, 45), (2, 2), (2, 2), band=4, is_signed=True), 1, -128, 127),
-    Case(make_window(1, (5, 7), 1, band=6, is_signed=True), 1, -128, 127),
+    Case(make_window(1, (5, 9), 5, band=6, low=-128), 1, -128, 127, extreme=True),
+    Case(MicroWindow(1, (3, 4), (7, 9), (3, 3), start=(3, 4), band=8, low=-128), 1, -128, 127),
+    Case(MicroWindow(1, (8, 90), (4, 45), (2, 2), (2, 2), band=4, low=-128), 1, -128, 127),
+    Case(make_window(1, (5, 7), 1, band=6, low=-128), 1, -128, 127),
     Case(MicroWindow(1, (12, 22), (6, 11), (2, 2), (2, 2), band=6), 1),
-    Case(MicroWindow(1, (7, 5), (3, 2), (2, 2), (2, 2), band=4, is_signed=True), 1, -128, 127),
+    Case(MicroWindow(1, (7, 5), (3, 2), (2, 2), (2, 2), band=4, low=-128), 1, -128, 127),
     Case(MicroWindow(1, (1, 1), (3, 6), (3, 3), start=(2, 7), band=4), 1),
     Case(MicroWindow(1, (12, 22), (6, 11), (2, 2), (2, 2), band=6), 1, extreme=True),
     Case(
-        MicroWindow(1, (7, 17), (3, 8), (2, 2), (2, 2), (1, 1), (0, 0), True, 4), 1, -128, 127, True
+        MicroWindow(1, (7, 17), (3, 8), (2, 2), (2, 2), (1, 1), (0, 0), -128, 4), 1, -128, 127, True
     ),
 ]
 
 
-@pytest.mark.parametrize("case", MATRICES)
+@pytest.mark.parametrize("case", add_zero_points(MATRICES))
 def test_matrix_products_are_bit_exact(core: Core, case: Case) -> None:
     for kernel in core.kernels:
         if isinstance(kernel, Matrix):
@@ -327,7 +341,7 @@ def _check_matrix(core: Core, kernel: Matrix, case: Case) -> None:
     quad_count = -(-w.taps // 4)
     starts = range(0, pixels, kernel.pixels)
     counts = [min(kernel.pixels, pixels - start) for start in starts]
-    symbol_name, source = "gather", case.x
+    symbol_name, source = "gather", case.stored
     if isinstance(kernel, ChannelMatrix) and kernel.has_channel_quads(w.channels) and not w.is_flat:
         symbol_name, source = "copy", _run_deal(core, kernel, case)
     gathers = [
@@ -380,25 +394,25 @@ def _run_deal(core: Core, kernel: ChannelMatrix, case: Case) -> Array:
         np.zeros(kernel.count_interleaved_quads(w, 1), np.int32),
     )
     for group_index in range(group_count):
-        call = case.x, Out(interleaved), w.build_table(), group_index, group_count
+        call = case.stored, Out(interleaved), w.build_table(), group_index, group_count
         (interleaved,) = core.run([(kernel.get_symbol("deal"), call)])
     return interleaved
 
 
-@pytest.mark.parametrize("case", VECTORS)
+@pytest.mark.parametrize("case", add_zero_points(VECTORS))
 def test_vector_products_are_bit_exact(core: Core, case: Case) -> None:
     for kernel in core.kernels:
         if isinstance(kernel, Vector):
             w = case.window
             assert kernel.supports_window(w)
-            bias = kernel.pad_filters(shift_bias(case.bias, case.weight, w.flip))
+            bias = kernel.pad_filters(shift_bias(case.bias, case.weight, w.offset))
             constants = (
-                case.x,
+                case.stored,
                 kernel.pack_weights(case.weight),
                 bias,
                 kernel.pad_filters(case.factor),
             )
-            sizes = (w.channels, case.filters, w.flip)
+            sizes = (w.channels, case.filters, w.offset)
             expected = case.compute_quantized().ravel(), case.compute_reals().ravel()
             levels, reals = (Out(np.zeros_like(e)) for e in expected)
             calls = [
@@ -409,7 +423,7 @@ def test_vector_products_are_bit_exact(core: Core, case: Case) -> None:
                 assert _is_identical(output, expected_output)
 
 
-@pytest.mark.parametrize("case", BANDS)
+@pytest.mark.parametrize("case", add_zero_points(BANDS))
 @pytest.mark.parametrize("seed", range(2))
 def test_depthwise_planes_are_bit_exact(core: Core, case: Case, seed: int) -> None:
     case = replace(case, seed=seed + 2)
@@ -420,7 +434,7 @@ def test_depthwise_planes_are_bit_exact(core: Core, case: Case, seed: int) -> No
             expected = case.compute_quantized()
             band = np.zeros(w.band_elements + kernel.overread, np.int16)
             arguments = (
-                case.x, kernel.pack_weights(case.weight), case.bias, case.factor,
+                case.stored, kernel.pack_weights(case.weight), case.bias, case.factor,
                 Out(np.zeros_like(expected)), w.build_table(), band, case.low, case.high,
             )  # fmt: skip
             outputs = list(core.run([(kernel.get_symbol("levels"), arguments)] * 2))
