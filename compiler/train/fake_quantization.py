@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from tcc.compiler import passes
@@ -34,7 +34,12 @@ from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding.channel_equalization import equalize_model
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
-from tcc.compiler.quant.scale_groups import find_fused_clamps
+from tcc.compiler.quant.scale_groups import (
+    MIN_SCALE,
+    find_fused_clamps,
+    find_output_values,
+    find_scale_groups,
+)
 from tcc.compiler.train import integer_layers
 from tcc.compiler.train.traced_arrays import TracedArray
 
@@ -57,9 +62,19 @@ class FakeQuantizedNetwork(TorchNetwork):
     which are converted back to pixels.
     """
 
-    def __init__(self, graph: Graph, weights: Weights, calibration: Calibration) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Weights,
+        calibration: Calibration,
+        *,
+        learned_values: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__(graph, weights)
-        self.calibration = calibration
+        self.start_calibration = calibration
+        self.learned_values = learned_values or {}
+        if learned_values:
+            self.range_exponents = nn.Parameter(torch.zeros(max(learned_values.values()) + 1))
         # The calibration has no ranges for train-only nodes.
         self._inference_graph = extract_inference_graph(graph)
         self._prepared: tuple[Weights, DifferentiableProgram] | None = None
@@ -87,6 +102,18 @@ class FakeQuantizedNetwork(TorchNetwork):
                     del tensors[name]
         return {output.name: tensors[output.value] for output in graph.outputs}
 
+    @property
+    def calibration(self) -> Calibration:
+        """The calibration with the current ranges."""
+        if not self.learned_values:
+            return self.start_calibration
+        factors = np.exp2(self.range_exponents.detach().cpu().double().numpy())
+        ranges = dict(self.start_calibration.ranges)
+        for name, index in self.learned_values.items():
+            scale = float(np.float32(max(ranges[name].scale * factors[index], MIN_SCALE)))
+            ranges[name] = replace(ranges[name], scale=scale)
+        return replace(self.start_calibration, ranges=ranges)
+
     def compute_calibration(self) -> Calibration:
         """Return the calibration with the rounded values of the current weights."""
         with torch.no_grad():
@@ -107,7 +134,11 @@ class FakeQuantizedNetwork(TorchNetwork):
         if is_integer_op and any(kind.dtype is not DType.F32 for kind in (*types, node.type)):
             # CUDA kernels may transform their operands, which rounds float32.
             wide = node.name in program.wide or (operands[0].is_cuda and not self.training)
-            return integer_layers.run_integer_op(node.op, types, operands, weights, wide=wide)
+            index = self.learned_values.get(node.name)
+            exponent = None if index is None else self.range_exponents[index]
+            return integer_layers.run_integer_op(
+                node.op, types, operands, weights, wide=wide, exponent=exponent
+            )
         float_layer = create_layer(graph, node).eval()
         roles = (param.role for param in node.op.params(*types))
         output: Tensor = functional_call(
@@ -121,6 +152,8 @@ class FakeQuantizedNetwork(TorchNetwork):
             traced_weights = {name: TracedArray(t) for name, t in self.named_weights().items()}
             return self._build_traced_program(self._lower_model(traced_weights), device)
         arrays = self._copy_weights()
+        if self.learned_values:
+            arrays["range_exponents"] = self.range_exponents.detach().cpu().numpy().copy()
         # Compare values, because tensors change in place and reuse each other's memory.
         if (
             self._prepared
@@ -259,3 +292,14 @@ def _quantize_input(tensor: Tensor, float_input: Input, network_input: Input) ->
     )
     pixels = (tensor * std[:, None, None] + mean[:, None, None]) * 255
     return integer_layers.round_straight_through(pixels, 0, 255)
+
+
+def list_learned_values(lowered_graph: Graph) -> Mapping[str, int]:
+    """Return the values whose ranges can be learned, with the index of their scale group.
+
+    Not those of the input, whose quantized values are pixels, nor those that only outputs read.
+    """
+    fixed = {network_input.name for network_input in lowered_graph.inputs}
+    fixed |= find_output_values(lowered_graph)
+    groups = [g for g in find_scale_groups(lowered_graph) if not fixed.intersection(g)]
+    return {name: index for index, group in enumerate(groups) for name in group}
