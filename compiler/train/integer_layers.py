@@ -85,9 +85,7 @@ class FixedPointSum(Function):
     """The fixed-point sum of `QAdd`, in int32."""
 
     @staticmethod
-    def forward(
-        ctx: Any, op: QAdd, types: Types, exponent: Tensor | None, *xs: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, op: QAdd, types: Types, exponent: Tensor | None, *xs: Tensor) -> Tensor:
         """Return the quantized values."""
         factors, shift = op.compute_fixed_point(*types)
         # In int32, because the products exceed the exact integer range of float32.
