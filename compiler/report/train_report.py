@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tcc.compiler.support.console import Report, Stages
 
 if TYPE_CHECKING:
-    from tcc.compiler.train.run_folder import OutputScores, TrainingReport
+    from tcc.compiler.train.run_folder import EvaluationMetrics, OutputScores, TrainingReport
 
 
 def print_training(report: Report, folder: Path, training: "TrainingReport") -> None:
@@ -36,6 +36,8 @@ def print_training(report: Report, folder: Path, training: "TrainingReport") -> 
             f"  validation accuracy {validation.accuracy:.2%} of {validation.images:,} "
             f"images{integers}"
         )
+    if training.val and training.start_val:
+        _report_gain(report, training.start_val, training.val)
     if training.test:
         test, interval = training.test, training.test.interval
         text = f"  test accuracy {test.accuracy:.2%}, {test.correct:,} of {test.images:,} images"
@@ -45,6 +47,32 @@ def print_training(report: Report, folder: Path, training: "TrainingReport") -> 
             report.print_text(f"    {line}")
     if integers:
         report.print_text(f"  to build the int8 model, give --calibration {scales}")
+
+
+def _report_gain(report: Report, before: "EvaluationMetrics", after: "EvaluationMetrics") -> None:
+    """Print the validation metrics of the int8 model before and after, and warn without a gain."""
+    if before.balanced_accuracy is None or after.balanced_accuracy is None:
+        return
+    report.print_text(
+        f"  int8 before this training: accuracy {before.accuracy:.2%}, balanced accuracy "
+        f"{before.balanced_accuracy:.2%}; after: {after.accuracy:.2%}, "
+        f"{after.balanced_accuracy:.2%}; of {after.images:,} validation images"
+    )
+    gains = (
+        after.accuracy - before.accuracy,
+        after.balanced_accuracy - before.balanced_accuracy,
+    )
+    names = ("accuracy", "balanced accuracy")
+    lower = [name for name, gain in zip(names, gains, strict=True) if gain < 0]
+    if lower:
+        lost = f"lowered the {' and the '.join(lower)} of the int8 model on the validation images"
+        remedy = "compare both on other images before you use it, or build with the weights and "
+        report.warn_text(f"this training {lost}: {remedy}calibration that it started from")
+    elif not any(gains):
+        report.warn_text(
+            "this training gained no accuracy on the validation images: the weights and calibration "
+            "that it started from do as well there"
+        )
 
 
 def _describe_outputs(scores_by_output: "Mapping[str, OutputScores]") -> Iterator[str]:

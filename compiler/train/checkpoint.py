@@ -20,9 +20,9 @@ from tcc.compiler.data import safetensors_file, weights
 from tcc.compiler.data.safetensors_file import TensorFile
 from tcc.compiler.support.atomic_files import write_file
 from tcc.compiler.support.diagnostics import UserError
-from tcc.compiler.support.json_records import DocumentKind, Record
+from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record
 from tcc.compiler.train import arithmetic
-from tcc.compiler.train.run_folder import EpochMetrics
+from tcc.compiler.train.run_folder import EpochMetrics, EvaluationMetrics
 from tcc.compiler.train.trainer import Trainer, to_array
 
 VERSION = 1
@@ -53,6 +53,7 @@ class TrainingPosition(Record, frozen=True):
     hits: int
     completed_epochs: tuple[EpochMetrics, ...] = msgspec.field(name="done")
     best: int | None
+    start_val: OmitDefault[EvaluationMetrics | None] = None
     tensors: str = ""
     seal: str = ""
 
@@ -167,9 +168,9 @@ def _iterate_tensors(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
         yield f"weights/{name}", tensor
     for name, tensor in trainer.average.tensors.items() if trainer.average else ():
         yield f"average/{name}", tensor
-    for name, tensor in trainer.trainable_tensors.items():
+    for name in trainer.trainable_tensors:
         # Sorted, because PyTorch's order depends on its implementation.
-        for role, state_tensor in sorted(trainer.optimizer.state.get(tensor, {}).items()):
+        for role, state_tensor in sorted(trainer.get_optimizer_state(name).items()):
             if state_tensor is not None:
                 yield f"optimizer/{role}/{name}", state_tensor
 
@@ -185,4 +186,4 @@ def _create_optimizer_state(trainer: Trainer, tensors: Mapping[str, NDArray[np.f
             state_tensor = (
                 torch.zeros((), dtype=torch.float32) if role == "step" else torch.empty_like(tensor)
             )
-            trainer.optimizer.state[tensor][role] = state_tensor
+            trainer.get_optimizer_state(name)[role] = state_tensor

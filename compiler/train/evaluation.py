@@ -72,8 +72,37 @@ def evaluate_network(trainer: Trainer, store: PixelStore) -> EvaluationMetrics:
     }
     reported_outputs = outputs if len(outputs) > 1 else {}
     return EvaluationMetrics(
-        images, float(torch.stack(losses).sum()), correct / images, f1, reported_outputs
+        images,
+        float(torch.stack(losses).sum()),
+        correct / images,
+        f1,
+        reported_outputs,
+        compute_balanced_accuracy(plan.outputs, all_scores),
     )
+
+
+PEAK_IMAGES = 512
+"""Number of images in which the largest outputs are measured."""
+
+
+def measure_output_peaks(trainer: Trainer, store: PixelStore) -> Mapping[str, float]:
+    """Return the largest magnitude of each scored output, in its current weights.
+
+    Args:
+        trainer: The trainer of a quantization-aware training, without averaged weights.
+        store: The training images, of which up to `PEAK_IMAGES` are used at equal distances.
+    """
+    indices = torch.arange(0, len(store), -(-len(store) // PEAK_IMAGES))
+    parts = indices[_build_fixed_batches(len(indices), trainer.plan.recipe.batch)]
+    peaks = dict.fromkeys(trainer.plan.outputs.scored_outputs, 0.0)
+    network, device = trainer.module.eval(), trainer.plan.device
+    for part in parts:
+        pixels = store.gather_batch(part.to(store.classes.device))[0].to(device)
+        with torch.no_grad():
+            outputs = network(store.to_inputs(pixels))
+        for name, peak in peaks.items():
+            peaks[name] = max(peak, float(outputs[name].abs().max()))
+    return peaks
 
 
 def _build_fixed_batches(images: int, batch: int) -> Tensor:
@@ -119,6 +148,17 @@ def _compute_output_scores(
 def compute_mean_f1(output_scores: Sequence[Scores]) -> float:
     """Return the mean macro F1 of the outputs."""
     return sum(scores.macro.f1 for scores in output_scores) / len(output_scores)
+
+
+def compute_balanced_accuracy(outputs: ClassOutputs, output_scores: Sequence[Scores]) -> float:
+    """Return the mean balanced accuracy of the outputs, over classes that have images."""
+    rates: list[list[float]] = []
+    for target, scores in zip(outputs.targets, output_scores, strict=True):
+        recalls = [c.rates.recall for c in scores.classes if c.support]
+        if not target.exclusive:
+            recalls += [c.specificity for c in scores.classes if c.support < scores.images]
+        rates.append(recalls)
+    return sum(sum(recalls) / len(recalls) for recalls in rates) / len(rates)
 
 
 CURVE_PERCENTS = tuple(range(5, 100, 5))

@@ -6,6 +6,7 @@ result was not clipped (straight-through estimator; Bengio et al., arXiv 1308.34
 """
 
 from collections.abc import Callable
+from math import log
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from tcc.compiler.ops.integer.base import QuantizedOp
 from tcc.compiler.ops.integer_arithmetic import compute_multiplier
 from tcc.compiler.support.diagnostics import UnhandledError
 
+LN2 = log(2)
 Types = tuple[TensorType, ...]
 Tensors = tuple[Tensor, ...]
 
@@ -43,17 +45,23 @@ class Rounding(Function):
     """Round to the nearest integer and clip to two bounds."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, low: int, high: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, low: int, high: int, exponent: Tensor | None, op: QuantizedOp | None
+    ) -> Tensor:
         """Return integers in [low, high]."""
         rounded = torch.round(x)
-        ctx.save_for_backward((rounded >= low) & (rounded <= high))
-        return rounded.clamp_(low, high).add_(0.0)  # turn -0 into 0
+        inside = (rounded >= low) & (rounded <= high)
+        quantized = rounded.clamp_(low, high).add_(0.0)  # turn -0 into 0
+        slopes = None if exponent is None else compute_scale_slopes(x, quantized, inside, op)
+        ctx.save_for_backward(inside, slopes)
+        return quantized
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradient where nothing was clipped."""
-        (inside,) = ctx.saved_tensors
-        return grad * inside, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient where nothing was clipped, and that of the scale's exponent."""
+        inside, slopes = ctx.saved_tensors
+        exponent_grad = None if slopes is None else (grad * slopes).sum()
+        return grad * inside, None, None, exponent_grad, None
 
 
 class ValueReplacement(Function):
@@ -77,46 +85,98 @@ class FixedPointSum(Function):
     """The fixed-point sum of `QAdd`, in int32."""
 
     @staticmethod
-    def forward(ctx: Any, op: QAdd, types: Types, *xs: Tensor) -> Tensor:
+    def forward(ctx: Any, op: QAdd, types: Types, exponent: Tensor | None, *xs: Tensor) -> Tensor:
         """Return the quantized values."""
         factors, shift = op.compute_fixed_point(*types)
         # In int32, because the products exceed the exact integer range of float32.
-        total = sum(x.to(torch.int32) * m for x, m in zip(xs, factors, strict=True))
-        quantized = (torch.as_tensor(total) + (1 << (shift - 1))) >> shift
-        ctx.save_for_backward((quantized >= op.low) & (quantized <= op.high))
+        total = torch.as_tensor(
+            sum(x.to(torch.int32) * m for x, m in zip(xs, factors, strict=True))
+        )
+        rounded = (total + (1 << (shift - 1))) >> shift
+        inside = (rounded >= op.low) & (rounded <= op.high)
+        quantized = rounded.clamp_(op.low, op.high).to(torch.float32)
+        slopes = (
+            None
+            if exponent is None
+            else compute_scale_slopes(total / 2.0**shift, quantized, inside, op)
+        )
+        ctx.save_for_backward(inside, slopes)
         ctx.shares = [m / 2.0**shift for m in factors]
         ctx.shapes = [x.shape for x in xs]
-        return quantized.clamp_(op.low, op.high).to(torch.float32)
+        return quantized
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         """Return each input's gradient, summed where the input was broadcast."""
-        (inside,) = ctx.saved_tensors
+        inside, slopes = ctx.saved_tensors
+        exponent_grad = None if slopes is None else (grad * slopes).sum()
         masked_grad = grad * inside
         shares = zip(ctx.shares, ctx.shapes, strict=True)
-        return (None, None, *((masked_grad * share).sum_to_size(shape) for share, shape in shares))
+        input_grads = ((masked_grad * share).sum_to_size(shape) for share, shape in shares)
+        return (None, None, exponent_grad, *input_grads)
 
 
 class TableLookup(Function):
     """Look up values in a table; the gradient is multiplied by the function's slope."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, table: Tensor, slopes: Tensor, low: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        table: Tensor,
+        slopes: Tensor,
+        low: int,
+        exponent: Tensor | None,
+        scale_slopes: Tensor | None,
+    ) -> Tensor:
         """Return the table entries of quantized values; the first entry is for `low`."""
         index = (x - low).to(torch.int64)
         # uint8 takes a quarter of the memory of float32; each table saves it until the backward
         # pass.
-        ctx.save_for_backward(index.to(torch.uint8), slopes)
+        ctx.save_for_backward(
+            index.to(torch.uint8), slopes, None if exponent is None else scale_slopes
+        )
         return table[index]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient times the function's slope at each quantized value."""
-        index, slopes = ctx.saved_tensors
-        return grad * slopes[index.to(torch.int64)], None, None, None
+        saved_index, slopes, scale_slopes = ctx.saved_tensors
+        index = saved_index.to(torch.int64)
+        exponent_grad = None if scale_slopes is None else (grad * scale_slopes[index]).sum()
+        return grad * slopes[index], None, None, None, exponent_grad, None
 
 
-def run_integer_op(op: Op, types: Types, xs: Tensors, weights: Tensors, *, wide: bool) -> Tensor:  # noqa: C901, PLR0911
+def compute_scale_slopes(
+    x: Tensor, quantized: Tensor, inside: Tensor, op: QuantizedOp | None
+) -> Tensor:
+    """Return the change of each real value per doubling of its scale, in quantization steps.
+
+    A real value is scale * quantized. Inside the range, it changes by the rounding error; at an end
+    of the range, it moves with that end (Esser et al., arXiv 1902.08153, equation 3). At the bound
+    of a fused clamp it does not move, because that bound is a real number.
+
+    Args:
+        x: The values before rounding, in quantization steps.
+        quantized: The values after rounding and clipping.
+        inside: Where nothing was clipped.
+        op: The operation, which defines the range.
+    """
+    assert op is not None
+    low, high = (-128, 127) if op.signed else (0, 255)
+    at_end = ((quantized == low) | (quantized == high)) & ~inside
+    return (quantized * (inside | at_end) - x * inside) * LN2
+
+
+def run_integer_op(  # noqa: C901, PLR0911
+    op: Op,
+    types: Types,
+    xs: Tensors,
+    weights: Tensors,
+    *,
+    wide: bool,
+    exponent: Tensor | None = None,
+) -> Tensor:
     """Return the output of an operation of an integer program.
 
     Args:
@@ -125,41 +185,41 @@ def run_integer_op(op: Op, types: Types, xs: Tensors, weights: Tensors, *, wide:
         xs: The inputs (N, *shape).
         weights: Its weights in order; integer weights as float32.
         wide: Whether sums of products need float64 to be exact.
+        exponent: Receives the gradient of the output's scale, as a power of two; or None.
     """
     x = xs[0]
     match op:
         case Quantize():
-            return _requantize(x / _create_scalar(op.scale, x), op)
+            return _requantize(x / _create_scalar(op.scale, x), op, exponent)
         case Dequantize():
             return x * _create_scalar(types[0].scale or 0, x)
         case QConv(conv=conv):
             weight, scale, bias = weights
             total = _run_convolution(conv, x, (weight, bias), wide)
             factor = _create_scalar(types[0].scale or 0, x) * scale / _create_scalar(op.scale, x)
-            return _requantize(total * factor[:, None, None], op)
+            return _requantize(total * factor[:, None, None], op, exponent)
         case RealConv(conv=conv):
             weight, factor, bias = weights
             return _run_convolution(conv, x, (weight, bias), wide) * factor[:, None, None]
         case QAdd():
-            return _apply_function(FixedPointSum.apply, op, types, *xs)
+            return _apply_function(FixedPointSum.apply, op, types, exponent, *xs)
         case QMul():
             product = compute_multiplier(types[0], float(types[1].scale or 0), op.infer(*types))
-            return _requantize(xs[0] * xs[1] * _create_scalar(float(product), x), op)
+            return _requantize(xs[0] * xs[1] * _create_scalar(float(product), x), op, exponent)
         case QGlobalAvgPool():
-            return _requantize(
-                _sum_pixels(x) * _create_scalar(float(op.compute_factor(*types)), x), op
-            )
+            total = _sum_pixels(x) * _create_scalar(float(op.compute_factor(*types)), x)
+            return _requantize(total, op, exponent)
         case RealGlobalAvgPool():
             return _sum_pixels(x) * _create_scalar(float(op.compute_factor(*types)), x)
         case QAvgPool(pool=pool):
             ones, factor = weights
             padded = _pad_zeros(x, op.compute_padding(types[0]))
             total = functional.conv2d(padded, ones, stride=pool.step, groups=x.shape[1])
-            return _requantize(total * factor, op)
+            return _requantize(total * factor, op, exponent)
         case QPad():
             return _pad_channels(x, op)
         case Table():
-            return _apply_table(x, types[0], weights[0], op)
+            return _apply_table(x, types[0], weights[0], op, exponent)
     raise UnhandledError("operation on integers", op.keyword)
 
 
@@ -189,11 +249,11 @@ def _create_scalar(number: float, like: Tensor) -> Tensor:
 
 def round_straight_through(x: Tensor, low: int, high: int) -> Tensor:
     """Return x rounded and clipped to [low, high], with the gradient of x where not clipped."""
-    return _apply_function(Rounding.apply, x, low, high)
+    return _apply_function(Rounding.apply, x, low, high, None, None)
 
 
-def _requantize(x: Tensor, op: QuantizedOp) -> Tensor:
-    return round_straight_through(x, op.low, op.high)
+def _requantize(x: Tensor, op: QuantizedOp, exponent: Tensor | None) -> Tensor:
+    return _apply_function(Rounding.apply, x, op.low, op.high, exponent, op)
 
 
 def _run_convolution(conv: Conv, x: Tensor, weights: Tensors, wide: bool) -> Tensor:
@@ -221,12 +281,23 @@ def _pad_channels(x: Tensor, op: QPad) -> Tensor:
     return _pad_zeros(x, op.padding) + border_mask * fill
 
 
-def _apply_table(x: Tensor, tensor_type: TensorType, table: Tensor, op: Table) -> Tensor:
+def _apply_table(
+    x: Tensor, tensor_type: TensorType, table: Tensor, op: Table, exponent: Tensor | None
+) -> Tensor:
     min_input, _ = tensor_type.limits
     real = (np.arange(256) + min_input) * np.float64(tensor_type.scale or 0)
     scaled = op.function.evaluate(real) / np.float64(op.scale)
-    inside = (np.rint(scaled) >= op.low) & (np.rint(scaled) <= op.high)
+    rounded = np.rint(scaled)
+    inside = (rounded >= op.low) & (rounded <= op.high)
     # Slopes from the entries before rounding: afterwards, most differences would be 0 or 1.
     slopes = torch.as_tensor(np.gradient(scaled) * inside, dtype=torch.float32, device=x.device)
     min_output = op.infer(tensor_type).limits[0]
-    return _apply_function(TableLookup.apply, x, table + min_output, slopes, min_input)
+    scale_slopes = compute_scale_slopes(
+        torch.as_tensor(scaled),
+        torch.as_tensor(rounded.clip(op.low, op.high)),
+        torch.as_tensor(inside),
+        op,
+    ).to(slopes)
+    return _apply_function(
+        TableLookup.apply, x, table + min_output, slopes, min_input, exponent, scale_slopes
+    )

@@ -16,6 +16,7 @@ from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.train import checkpoint, counter_random, evaluation
 from tcc.compiler.train.augmentation import apply_mixup, augment
 from tcc.compiler.train.checkpoint import TrainingState
+from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork
 from tcc.compiler.train.pixel_store import PixelStore
 from tcc.compiler.train.recipe_records import LearningRate
 from tcc.compiler.train.run_folder import EpochMetrics, EvaluationMetrics, TrainingObserver
@@ -126,6 +127,8 @@ class TrainingRun:
         Raises:
             UserError: The loss is not finite (E1228), or the checkpoint cannot be written.
         """
+        if self.position.epoch == self.position.step == 0 and not self.position.start_val:
+            self.position = replace(self.position, start_val=self._evaluate_start())
         while not self.is_finished and not self._is_time_over():
             self._run_epoch(observer)
             if self.position.step == 0:
@@ -211,14 +214,24 @@ class TrainingRun:
             return self.position.best
         number = self.position.best
         best_validation = self.position.completed_epochs[number - 1].val if number else None
-        # Ties in accuracy: the smaller loss is better, then the earlier epoch.
-        if best_validation and (best_validation.accuracy, -best_validation.loss) >= (
-            metrics.val.accuracy,
-            -metrics.val.loss,
-        ):
+        if best_validation and self._rank(best_validation) >= self._rank(metrics.val):
             return number
         self.best = self.trainer.export_weights()
         return metrics.epoch
+
+    def _rank(self, validation: EvaluationMetrics) -> tuple[float, float]:
+        """Return the order of epochs: in ties the smaller loss is better, then the earlier one."""
+        keeps_balanced = self.trainer.plan.recipe.keep == "balanced"
+        share = validation.balanced_accuracy if keeps_balanced else validation.accuracy
+        return share or 0.0, -validation.loss
+
+    def _evaluate_start(self) -> EvaluationMetrics | None:
+        """Return the metrics of the int8 model before quantization-aware training, if it is one."""
+        network = self.trainer.module
+        if not isinstance(network, FakeQuantizedNetwork) or not len(self.val.classes):
+            return None
+        with network.use_calibrated_rounding():
+            return evaluation.evaluate_network(self.trainer, self.val)
 
     def _evaluate_validation(self, epoch: int) -> EvaluationMetrics | None:
         if not len(self.val.classes):

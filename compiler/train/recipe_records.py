@@ -307,10 +307,17 @@ class Recipe:
         "float32. `auto` is bf16 if the processor has instructions for it, otherwise fp32.",
     )
     channels_last: bool = define_setting(True, "Whether to use the channels-last memory layout.")
-    keep: Literal["last", "best"] = define_setting(
+    keep: Literal["last", "best", "balanced"] = define_setting(
         "last",
         "The weights to save: those of the last epoch, or of the best epoch on the validation "
-        "images.",
+        "images, by accuracy (`best`) or by balanced accuracy (`balanced`).",
+    )
+    range_rate: float | None = define_setting(
+        None,
+        "The peak learning rate of the activations' ranges with `--qat`, in doublings per step; 0 "
+        "keeps the ranges of the calibration. By default, 0.1.",
+        minimum=0,
+        maximum=1,
     )
 
 

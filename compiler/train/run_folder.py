@@ -42,7 +42,9 @@ class EvaluationMetrics(Record, frozen=True):
     """Metrics on images that the network is not trained on; `loss` is without smoothing.
 
     For a multi-label network, an image counts as correct if all its labels are. With several
-    outputs, `loss` is the sum, `macro_f1` is the mean, and `outputs` has the metrics of each.
+    outputs, `loss` is the sum, `macro_f1` and `balanced_accuracy` are means, and `outputs` has the
+    metrics of each. The balanced accuracy is the mean recall of the classes that have images. For
+    decisions, it is the mean of sensitivity and specificity.
     """
 
     images: int
@@ -50,6 +52,8 @@ class EvaluationMetrics(Record, frozen=True):
     accuracy: float
     macro_f1: float
     outputs: OmitDefault[Mapping[str, OutputMetrics]] = field(default_factory=dict)
+    # With a default: reports of earlier versions lack it.
+    balanced_accuracy: float | None = None
 
 
 class EpochMetrics(Record, frozen=True):
@@ -128,7 +132,9 @@ class TrainingReport(ValueView, Record, frozen=True):
     """The contents of `report.json`.
 
     `weights` is the digest of the saved tensors, and `kept` is their epoch. `finished` is false if
-    the training reached its time limit.
+    the training reached its time limit. After quantization-aware training, `val` is that of the
+    int8 model, `start_val` is that of the int8 model before the training, and `calibration` is the
+    seal of its calibration.
     """
 
     tcc_training: Annotated[int, Meta(ge=VERSION, le=VERSION)]
@@ -146,6 +152,8 @@ class TrainingReport(ValueView, Record, frozen=True):
     made_with: Mapping[str, str]
     threads: int
     processes: int
+    start_val: OmitDefault[EvaluationMetrics | None] = None
+    calibration: OmitDefault[str] = ""
 
     def _summarize(self) -> Iterator[str]:
         images = count(sum(self.data.images.get("train", ())), "training image")

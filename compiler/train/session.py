@@ -27,7 +27,11 @@ from tcc.compiler.train import (
 from tcc.compiler.train import recipe as recipes
 from tcc.compiler.train.checkpoint import TrainingPosition, TrainingState
 from tcc.compiler.train.class_outputs import ClassOutputs
-from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork, build_trained_calibration
+from tcc.compiler.train.fake_quantization import (
+    RANGE_EXPONENTS,
+    FakeQuantizedNetwork,
+    build_trained_calibration,
+)
 from tcc.compiler.train.loop import TrainingRun
 from tcc.compiler.train.losses import OutputLoss
 from tcc.compiler.train.recipe_records import Recipe
@@ -151,22 +155,28 @@ def _load_calibration(request: TrainingRequest) -> Calibration | None:
 
 
 def _write_calibration(
-    request: TrainingRequest, trainer: Trainer, kept_weights: weights.Weights
+    request: TrainingRequest,
+    trainer: Trainer,
+    kept_weights: weights.Weights,
+    kept_tensors: weights.Weights,
 ) -> None:
-    """Write the calibration of the saved weights after quantization-aware training."""
+    """Write the calibration of the saved weights after quantization-aware training.
+
+    `kept_tensors` also has the exponents of learned ranges.
+    """
     network = trainer.module
     if request.qat is None or not isinstance(network, FakeQuantizedNetwork):
         return
     with torch.no_grad():
-        for name, tensor in network.named_weights().items():
-            tensor.copy_(torch.from_numpy(np.array(kept_weights[name])))
-    document = build_trained_calibration(network, request.qat)
+        for name, tensor in trainer.tensors.items():
+            tensor.copy_(torch.from_numpy(np.array(kept_tensors[name])))
+    peaks = evaluation.measure_output_peaks(trainer, request.stores["train"])
+    document = build_trained_calibration(network, request.qat, peaks)
     lowered_model = pipeline.lower_for_int8(
         request.spec, replace(request.initial_weights, tensors=kept_weights)
     )
-    usual = measure_saturation(
-        lowered_model, network.compute_calibration(), request.split.datasets["train"]
-    )
+    calibration = calibration_file.decode_calibration(document, lowered_model, "--qat")
+    usual = measure_saturation(lowered_model, calibration, request.split.datasets["train"])
     content = calibration_document.encode(calibration_file.replace_saturation(document, usual))
     atomic_files.write_file(request.folder / run_folder.CALIBRATION, content)
 
@@ -204,7 +214,8 @@ def _write_run(
 ) -> TrainingReport:
     """Write the files of a training that finished or reached its time limit."""
     folder, completed_epochs = request.folder, run.position.completed_epochs
-    tensors = weights.check_weights(kept_weights, plan.graph)
+    network_weights = {n: array for n, array in kept_weights.items() if n != RANGE_EXPONENTS}
+    tensors = weights.check_weights(network_weights, plan.graph)
     kept_epoch = run.position.best or len(completed_epochs)
     report = TrainingReport(
         tcc_training=run_folder.VERSION,
@@ -224,10 +235,12 @@ def _write_run(
         made_with=arithmetic.describe_environment(request.world.device),
         threads=request.threads,
         processes=request.world.size,
+        start_val=run.position.start_val,
+        calibration=request.qat.seal if request.qat else "",
     )
     if not request.world.is_main:
         return report
-    _write_calibration(request, run.trainer, tensors)
+    _write_calibration(request, run.trainer, tensors, kept_weights)
     weights.write(folder / run_folder.WEIGHTS, tensors)
     recipe = recipes.render_json(request.recipe).encode()
     atomic_files.write_file(folder / run_folder.RECIPE, recipe)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 import torch
@@ -16,10 +16,14 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.train import counter_random, distributed
 from tcc.compiler.train.class_outputs import ClassOutputs
 from tcc.compiler.train.distributed import SINGLE_PROCESS, World
-from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork
+from tcc.compiler.train.fake_quantization import RANGE_EXPONENTS, FakeQuantizedNetwork
 from tcc.compiler.train.losses import OutputLoss
 from tcc.compiler.train.recipe_records import Optimizer, Recipe
 from tcc.compiler.train.targets import Targets, TrainingTarget
+
+
+RANGE_RATE = 0.1
+"""Default peak learning rate of the activations' ranges (`range_rate`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +63,12 @@ class Trainer:
         self.module: TorchNetwork = (
             create_module(plan.graph, plan.initial_weights)
             if plan.calibration is None
-            else FakeQuantizedNetwork(plan.graph, plan.initial_weights, plan.calibration)
+            else FakeQuantizedNetwork(
+                plan.graph,
+                plan.initial_weights,
+                plan.calibration,
+                learns_ranges=recipe.range_rate != 0,
+            )
         )
         self.module.to(plan.device)
         self.module.to(memory_format=self._layout)  # type: ignore[call-overload]
@@ -73,14 +82,23 @@ class Trainer:
         self.trainable_tensors: Mapping[str, Tensor] = {
             name: tensor for name, tensor in self.tensors.items() if tensor.requires_grad
         }
-        self.optimizer = make_optimizer(recipe.optimizer, self.trainable_tensors)
+        weights = {n: t for n, t in self.trainable_tensors.items() if n != RANGE_EXPONENTS}
+        self.optimizer = make_optimizer(recipe.optimizer, weights)
+        # By Adam, whose steps do not depend on the sizes of the maps and of the loss.
+        self.range_optimizer = (
+            optim.Adam([self.tensors[RANGE_EXPONENTS]], lr=0.0)
+            if RANGE_EXPONENTS in self.tensors
+            else None
+        )
         self.average = WeightAverage(recipe.average, self.tensors) if recipe.average else None
         self.losses = [loss.to_device(plan.device) for loss in plan.losses]
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """The weights and statistics by the graph's names."""
-        return self.module.named_weights()
+        """The weights and statistics by the graph's names, and the exponents of learned ranges."""
+        exponents = getattr(self.module, RANGE_EXPONENTS, None)
+        weights = self.module.named_weights()
+        return weights if exponents is None else {**weights, RANGE_EXPONENTS: exponents}
 
     @property
     def evaluated_tensors(self) -> Mapping[str, Tensor]:
@@ -101,14 +119,22 @@ class Trainer:
         torch.manual_seed(
             counter_random.derive_seed(self.plan.seed, "dropout", number, self.plan.world.rank)
         )
-        self.optimizer.zero_grad(set_to_none=True)
+        self.module.zero_grad(set_to_none=True)
         step_result = self._run_forward(images, targets)
         step_result.loss.backward()  # type: ignore[no-untyped-call]
         if self.plan.recipe.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.trainable_tensors.values(), self.plan.recipe.clip_norm)
+            weights = [t for n, t in self.trainable_tensors.items() if n != RANGE_EXPONENTS]
+            nn.utils.clip_grad_norm_(weights, self.plan.recipe.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        if self.range_optimizer:
+            range_rate = self.plan.recipe.range_rate
+            peak = RANGE_RATE if range_rate is None else range_rate
+            # With the schedule of the weights: the ranges settle when the weights do.
+            for group in self.range_optimizer.param_groups:
+                group["lr"] = peak * rate / self.plan.recipe.learning_rate.peak
+            self.range_optimizer.step()
         if self.average:
             self.average.update(self.tensors, number)
         world = self.plan.world
@@ -141,6 +167,14 @@ class Trainer:
         low = self.plan.recipe.precision == "bf16"
         return torch.autocast(self.plan.device.type, dtype=torch.bfloat16, enabled=low)
 
+    def get_optimizer_state(self, name: str) -> dict[str, Any]:
+        """Return the optimiser's state of a trainable tensor; changes of it are changes there."""
+        is_range = name == RANGE_EXPONENTS and self.range_optimizer
+        optimizer = self.range_optimizer if is_range else self.optimizer
+        assert optimizer
+        state: dict[str, Any] = optimizer.state[self.trainable_tensors[name]]
+        return state
+
     def predict_batches(self, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         """Yield the logits of each scored output, float32 (batch, values), for batches of images.
 
@@ -161,7 +195,7 @@ class Trainer:
             self.module.train()
 
     def export_weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """Return the weights to save, as float32 arrays by the graph's names."""
+        """Return the tensors to save, as float32 arrays by their names in `tensors`."""
         return {name: to_array(tensor) for name, tensor in self.evaluated_tensors.items()}
 
 

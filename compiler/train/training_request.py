@@ -96,7 +96,9 @@ def _find_changes(request: TrainingRequest, report: TrainingReport) -> list[str]
     matches = {
         NETWORK: report.network == pipeline.describe_network(request.spec),
         START: report.start.digest == request.initial_weights.origin.digest,
-        SCALES: _has_same_scales(request),
+        SCALES: report.calibration == (request.qat.seal if request.qat else "")
+        if report.calibration
+        else _has_same_scales(request),
         RECIPE: report.recipe in map(recipes.digest, _list_possible_recipes(request.recipe)),
         **{
             part_name: report.data.digests[split_name] == digests[split_name]
@@ -116,7 +118,10 @@ def _list_possible_recipes(recipe: Recipe) -> tuple[Recipe, ...]:
 
 
 def _has_same_scales(request: TrainingRequest) -> bool:
-    """Whether a finished training had the requested calibration, or neither has one."""
+    """Whether a training of an earlier version had the requested calibration, or neither has one.
+
+    Its report has no seal, and it kept all scales.
+    """
     path = request.folder / run_folder.CALIBRATION
     if request.qat is None or not path.exists():
         return request.qat is None and not path.exists()
