@@ -65,10 +65,10 @@ def _enlarge(image: Float64) -> Float64:
     enlarged = image
     for axis in (0, 1):
         size = image.shape[axis]
-        places = (np.arange(size) - (size - 1) / 2) * 0.85 + (size - 1) / 2
-        before = places.astype(np.int64)
+        positions = (np.arange(size) - (size - 1) / 2) * 0.85 + (size - 1) / 2
+        before = positions.astype(np.int64)
         after = np.minimum(before + 1, size - 1)
-        weight = np.expand_dims(places - before, tuple(i for i in range(3) if i != axis))
+        weight = np.expand_dims(positions - before, tuple(i for i in range(3) if i != axis))
         enlarged = enlarged.take(before, axis) * (1 - weight) + enlarged.take(after, axis) * weight
     return enlarged
 

@@ -98,13 +98,13 @@ class Set:
         """Return the first images, with their known changes."""
         return replace(self.select(np.arange(count)), changed=self.changed)
 
-    def join(self, other: "Set") -> "Set":
+    def join(self, other_set: "Set") -> "Set":
         """Return the images of both."""
         return Set(
-            np.concatenate([self.features, other.features]),
-            np.concatenate([self.channel_sums, other.channel_sums]),
-            self.labels + other.labels,
-            self.groups + other.groups,
+            np.concatenate([self.features, other_set.features]),
+            np.concatenate([self.channel_sums, other_set.channel_sums]),
+            self.labels + other_set.labels,
+            self.groups + other_set.groups,
         )
 
     def to_measurements(self, *, by_group: bool = False) -> Measurements:
