@@ -15,6 +15,7 @@ from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
+from tcc.compiler.bundle.program_check import MAX_UINT8, read_stored
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.guard import forms, guard_document, stream
 from tcc.compiler.guard.fit import Measurements
@@ -32,7 +33,6 @@ NAME = "guard.json"
 """The guard of a bundle, by its path."""
 GOLDEN_NAME = "guard"
 """Name of the guard's numbers in the comparison with the goldens."""
-SIGN_OFFSET = 128
 Pixels = NDArray[np.uint8]
 Int64 = NDArray[np.int64]
 
@@ -116,16 +116,8 @@ def _sum_channels(
         if layer.tap not in values or values[layer.tap].size != np.prod(layer.shape):
             raise _build_unreadable_error(bundle, layer.tap)
         codes = values[layer.tap].reshape(layer.shape)
-        yield forms.compute_channel_sums(_convert_sign(codes, signed=layer.signed), layer.stride)
-
-
-def _convert_sign(codes: NDArray[np.uint8 | np.int8], *, signed: bool) -> NDArray[np.int16]:
-    """Return codes in the range of the integer program's type, as int16."""
-    # Some runtimes have one type throughout, with another zero point.
-    wide = codes.astype(np.int16)
-    if (codes.dtype == np.int8) == signed:
-        return wide
-    return wide - SIGN_OFFSET if signed else wide + SIGN_OFFSET
+        quantized = read_stored(codes, MAX_UINT8 - layer.zero_point)
+        yield forms.compute_channel_sums(quantized, layer.stride)
 
 
 def _build_unreadable_error(bundle: Bundle, tap: str) -> Exception:

@@ -14,7 +14,7 @@ from tcc.compiler.guard import fit, measure, plan, stream
 from tcc.compiler.guard.guard_document import Guard
 from tcc.compiler.guard.plan import GuardPlan
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.ir.types import DType
+from tcc.compiler.ops.integer.base import get_zero_point
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span
 from tcc.compiler.support.progress import Progress
 
@@ -88,8 +88,8 @@ def fit_guard(
     guard = fit.fit_guard(guard_plan, replace(form_set, changed=changed), guard_set)
     if guard.layer is None:
         return guard
-    is_signed = program.graph.types[guard.layer.tap].dtype is DType.I8
-    return replace(guard, layer=replace(guard.layer, signed=is_signed))
+    zero_point = get_zero_point(program.graph.types[guard.layer.tap])
+    return replace(guard, layer=replace(guard.layer, zero_point=zero_point))
 
 
 def make_plan(program: Model) -> GuardPlan:

@@ -50,8 +50,8 @@ class LayerForm(Record, frozen=True):
     """The quadratic form of the channel sums of layer `tap`: step 4 of the definition.
 
     `shape` is that of the layer: (channels, height, width) or (features,). Every `stride`-th
-    channel counts. `directions` has one row of int16 after the other. `signed` says whether the
-    codes are int8, not uint8.
+    channel counts. `directions` has one row of int16 after the other. A value is a stored uint8
+    minus `zero_point`, which is 128 for int8 layers.
     """
 
     tap: Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -65,7 +65,7 @@ class LayerForm(Record, frozen=True):
     directions: tuple[_Int16, ...]
     weights: Annotated[tuple[_Int16, ...], Meta(min_length=2, max_length=MAX_DIRECTIONS + 1)]
     weight_shifts: tuple[_Shift, ...]
-    signed: OmitDefault[bool] = False
+    zero_point: OmitDefault[Annotated[int, Meta(ge=0, le=254)]] = 0
 
     @property
     def pixels(self) -> int:

@@ -46,7 +46,6 @@ from tcc.compiler.quant.scale_groups import (
 from tcc.compiler.train import integer_layers
 from tcc.compiler.train.traced_arrays import TracedArray
 
-
 RANGE_EXPONENTS = "range_exponents"
 """The parameter with the learned ranges; weights have a dot in their names."""
 

@@ -104,7 +104,7 @@ def _generate_layer(network: Network, guard: Guard) -> Iterator[str]:
         return
     steps = [step.output for step in network.program.steps]
     yield f"#define GUARD_CHANNELS {len(layer.center)}"
-    yield f"typedef {'int8_t' if layer.signed else 'uint8_t'} guard_code;"
+    yield f"enum {{ GUARD_ZERO_POINT = {layer.zero_point} }};"
     yield f"enum {{ GUARD_TAP = {steps.index(layer.tap)}, GUARD_PIXELS = {layer.pixels} }};"
     yield f"enum {{ GUARD_STRIDE = {layer.stride}, GUARD_FACTOR_SHIFT = {layer.factor_shift} }};"
     yield f"enum {{ GUARD_DIRECTIONS = {len(layer.weights) - 1} }};"

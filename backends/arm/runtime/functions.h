@@ -86,7 +86,7 @@ static void notify_watcher(const model_instance *instance, int layer)
                          get_guard_sums(instance));
 #if GUARD_CHANNELS
     if (layer == GUARD_TAP)
-        guard_sum_channels((const guard_code *)(instance->values + layer_at[layer]),
+        guard_sum_channels(instance->values + layer_at[layer],
                            get_guard_sums(instance) + GUARD_SUMS);
 #endif /* GUARD_CHANNELS */
 #endif

@@ -160,14 +160,14 @@ static void guard_sum_pixels(const uint8_t *pixels, uint16_t *ring, int64_t *sum
 }
 
 #if GUARD_CHANNELS
-/* Compute the sums of the counted channels of the tapped layer. */
-static void guard_sum_channels(const guard_code *codes, int64_t *sums)
+/* Compute the sums of the counted channels of the tapped layer, from the low 8 bits of values. */
+static void guard_sum_channels(const uint8_t *codes, int64_t *sums)
 {
     for (int c = 0; c < GUARD_CHANNELS; c++) {
-        const guard_code *channel = codes + (size_t)c * GUARD_STRIDE * GUARD_PIXELS;
-        int32_t sum = 0;
+        const uint8_t *channel = codes + (size_t)c * GUARD_STRIDE * GUARD_PIXELS;
+        int32_t sum = -GUARD_ZERO_POINT * GUARD_PIXELS;
         for (int i = 0; i < GUARD_PIXELS; i++)
-            sum += channel[i];
+            sum += (uint8_t)(channel[i] + GUARD_ZERO_POINT);
         sums[c] = sum;
     }
 }

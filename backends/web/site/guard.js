@@ -122,9 +122,8 @@ function computeDeviations({ center, rows, shifts }, features) {
 }
 
 /** Return the sums of the counted channels of a layer's codes. */
-function sumChannels({ shape, stride, signed }, { type, data }) {
-  // ONNX Runtime has uint8 throughout; a signed code then has the zero point 128.
-  const offset = (type === 'uint8' ? 0 : 128) - (signed ? 128 : 0);
+function sumChannels({ shape, stride, zero_point: zeroPoint = 0 }, { type, data }) {
+  const offset = (type === 'uint8' ? 0 : 128) - zeroPoint;
   const pixels = data.length / shape[0];
   const sums = [];
   for (let c = 0; c < shape[0]; c += stride) {
