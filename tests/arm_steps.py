@@ -104,12 +104,12 @@ class Library:
         return memory[placement.buffer][placement.offset :][: kind.nbytes].view(kind.dtype.value)
 
 
-def read_stored(stored: Array, kind: TensorType) -> Array:
+def read_stored(array: Array, kind: TensorType) -> Array:
     """Return the values whose low 8 bits are stored; other types as they are."""
     if not kind.zero_point:
-        return stored
+        return array
     zero_point = np.uint8(kind.zero_point)
-    return (stored + zero_point).astype(np.int16) - zero_point
+    return (array + zero_point).astype(np.int16) - zero_point
 
 
 class _Guarded:

@@ -243,11 +243,10 @@ def _read_layers(device: Device, start: Model, folder: Path, source: Input) -> d
         for name in layer_values.keys() & {
             layer.name for layer in program_check.list_comparable_layers(start.graph)
         }:
-            kind = types[name].dtype.value
-            levels = program_check.convert_sign(
-                np.asarray(layer_values[name]), np.dtype(kind)
-            ).astype(kind)
-            layers.setdefault(name, []).append(levels.reshape(types[name].shape))
+            kind = types[name]
+            codes = np.asarray(layer_values[name])
+            levels = program_check.read_stored(codes, kind.limits[1]).astype(kind.array_dtype)
+            layers.setdefault(name, []).append(levels.reshape(kind.shape))
     return {name: _summarize_arrays(arrays) for name, arrays in layers.items()}
 
 

@@ -103,13 +103,13 @@ def count_differences(expected: Array, actual: Array, high: int) -> tuple[int, i
     return int(np.count_nonzero(differences)), int(differences.max(initial=0))
 
 
-def read_stored(stored: Array, high: int) -> NDArray[np.int16]:
+def read_stored(codes: Array, high: int) -> NDArray[np.int16]:
     """Return an artifact's quantized values from its bytes, as int16.
 
     The largest value of the layer's type, `high`, is the largest byte: int8 or uint8.
     """
-    max_byte = MAX_INT8 if stored.dtype == np.int8 else MAX_UINT8
-    return stored.astype(np.int16) + np.int16(high - max_byte)
+    max_byte = MAX_INT8 if codes.dtype == np.int8 else MAX_UINT8
+    return codes.astype(np.int16) + np.int16(high - max_byte)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -459,13 +459,11 @@ def evaluate_bundle(
     except UserError as error:
         refusal = _find_refusal(error, request, has_guard=stream is not None)
         images, path = _read_judging(report, stages, selection)
-        if stream:
-            report_guard(report, stream, images)
+        report_guard(report, stream, images)
         saturated = saturation.measure_artifact(bundle, device, images, stages)
         return SaturationReport(origin, images, path, saturated, refusal)
     _check_target_classes(labelled, request)
-    if stream:
-        report_guard(report, stream, labelled.dataset)
+    report_guard(report, stream, labelled.dataset)
     bundle_images = _BundleImages(bundle, device, labelled, fitting_images)
     counts = None
     if request.saturation:
@@ -480,8 +478,10 @@ def evaluate_bundle(
     )
 
 
-def report_guard(report: Report, stream: "GuardStream", images: "DataSet") -> None:
+def report_guard(report: Report, stream: "GuardStream | None", images: "DataSet") -> None:
     """Report how many images are unlike those of calibration, and the alarm if there is one."""
+    if stream is None:
+        return
     from tcc.compiler.driver import guard_stream
 
     readings = list(stream.judge_dataset(images))

@@ -160,7 +160,8 @@ def load_program(case: Case, shared: Path, weights: Path | None) -> Model:
 def measure_case(case: Case, shared: Path, program: Model) -> tuple[dict[str, Set], plan.GuardPlan]:
     """Return the measured splits and shifts of a case."""
     reader, random = ImageReader(program, None), np.random.default_rng(5)
-    size = reader.plan.shape[1:]
+    _, height, width = reader.plan.shape
+    size = (height, width)
     folder = shared / "data" / case.data
     with (folder / "index.csv").open() as file:
         rows = {row["file"]: row for row in csv.DictReader(file)}
@@ -244,7 +245,7 @@ def judge_shifts(
 ) -> dict[str, dict[str, object]]:
     """Return how soon each shift is noticed after normal images, and its AUROC by image."""
     normal_scores = score(guard, normal)
-    results = {}
+    results: dict[str, dict[str, object]] = {}
     for name, images in sets.items():
         if name in SPLITS:
             continue

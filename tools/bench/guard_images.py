@@ -25,7 +25,8 @@ FOREIGN: Mapping[str, str] = {
 
 
 def _round(pixels: NDArray[np.floating]) -> Pixels:
-    return np.clip(pixels, 0, 255).round().astype(np.uint8)
+    rounded: Pixels = np.clip(pixels, 0, 255).round().astype(np.uint8)
+    return rounded
 
 
 def _blur(radius: float) -> Callable[[Pixels, Random], Pixels]:

@@ -45,7 +45,8 @@ def compute_scores(guard: Guard, features: Int64, channel_sums: Int64 | None) ->
 
 def _find_steps(table: ScoreTable, scores: Int64) -> Int64:
     above = (scores[..., None] > np.array(table.thresholds)).sum(axis=-1)
-    return np.array(table.steps)[above]
+    steps: Int64 = np.array(table.steps, np.int64)[above]
+    return steps
 
 
 class Streams:

@@ -125,9 +125,9 @@ class ZeroPointBuffer:
         return self.buffer.vload(indices, dtype)
 
 
-def read_stored(stored: Expr, dtype: str, lanes: int) -> Expr:
+def read_stored(byte: Expr, dtype: str, lanes: int) -> Expr:
     """Return the quantized values of a type, in int32, from bytes of any 8-bit type."""
-    value = convert(reinterpret(stored, get_memory_dtype(dtype), lanes), INT, lanes)
+    value = convert(reinterpret(byte, get_memory_dtype(dtype), lanes), INT, lanes)
     return _widen(value, get_zero_point(dtype), lanes)
 
 

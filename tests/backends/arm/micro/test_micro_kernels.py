@@ -171,7 +171,7 @@ class Case:
         return rng.integers(low, high, shape, np.int16, endpoint=True)
 
     @property
-    def stored(self) -> Array:
+    def input_bytes(self) -> Array:
         """The input in memory."""
         return self.x.astype(np.uint8)
 
@@ -341,7 +341,7 @@ def _check_matrix(core: Core, kernel: Matrix, case: Case) -> None:
     quad_count = -(-w.taps // 4)
     starts = range(0, pixels, kernel.pixels)
     counts = [min(kernel.pixels, pixels - start) for start in starts]
-    symbol_name, source = "gather", case.stored
+    symbol_name, source = "gather", case.input_bytes
     if isinstance(kernel, ChannelMatrix) and kernel.has_channel_quads(w.channels) and not w.is_flat:
         symbol_name, source = "copy", _run_deal(core, kernel, case)
     gathers = [
@@ -394,7 +394,7 @@ def _run_deal(core: Core, kernel: ChannelMatrix, case: Case) -> Array:
         np.zeros(kernel.count_interleaved_quads(w, 1), np.int32),
     )
     for group_index in range(group_count):
-        call = case.stored, Out(interleaved), w.build_table(), group_index, group_count
+        call = case.input_bytes, Out(interleaved), w.build_table(), group_index, group_count
         (interleaved,) = core.run([(kernel.get_symbol("deal"), call)])
     return interleaved
 
@@ -407,7 +407,7 @@ def test_vector_products_are_bit_exact(core: Core, case: Case) -> None:
             assert kernel.supports_window(w)
             bias = kernel.pad_filters(shift_bias(case.bias, case.weight, w.offset))
             constants = (
-                case.stored,
+                case.input_bytes,
                 kernel.pack_weights(case.weight),
                 bias,
                 kernel.pad_filters(case.factor),
@@ -434,7 +434,7 @@ def test_depthwise_planes_are_bit_exact(core: Core, case: Case, seed: int) -> No
             expected = case.compute_quantized()
             band = np.zeros(w.band_elements + kernel.overread, np.int16)
             arguments = (
-                case.stored, kernel.pack_weights(case.weight), case.bias, case.factor,
+                case.input_bytes, kernel.pack_weights(case.weight), case.bias, case.factor,
                 Out(np.zeros_like(expected)), w.build_table(), band, case.low, case.high,
             )  # fmt: skip
             outputs = list(core.run([(kernel.get_symbol("levels"), arguments)] * 2))
