@@ -27,7 +27,7 @@ import numpy as np
 
 import tcc
 from tcc.compiler import passes
-from tcc.compiler.bundle import agreement, goldens, program_check, replay
+from tcc.compiler.bundle import agreement, goldens, program_check, replay, stored_values
 from tcc.compiler.driver import pipeline
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
@@ -245,7 +245,7 @@ def _read_layers(device: Device, start: Model, folder: Path, source: Input) -> d
         }:
             kind = types[name]
             codes = np.asarray(layer_values[name])
-            levels = program_check.read_stored(codes, kind.limits[1]).astype(kind.array_dtype)
+            levels = stored_values.read_stored(codes, kind.limits[1]).astype(kind.array_dtype)
             layers.setdefault(name, []).append(levels.reshape(kind.shape))
     return {name: _summarize_arrays(arrays) for name, arrays in layers.items()}
 

@@ -15,7 +15,7 @@ from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
-from tcc.compiler.bundle.program_check import MAX_UINT8, read_stored
+from tcc.compiler.bundle.stored_values import MAX_UINT8, read_stored
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.guard import forms, guard_document, stream
 from tcc.compiler.guard.fit import Measurements

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tcc.compiler.bundle import agreement, artifact_runs, replay
 from tcc.compiler.bundle.agreement import Agreement, Tolerance
 from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.bundle.stored_values import read_stored
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.reference import integer_program
@@ -20,7 +21,6 @@ ArraysByName = Mapping[str, NDArray[Any]]
 
 
 Array = NDArray[Any]
-MAX_INT8, MAX_UINT8 = 127, 255
 
 
 class LayerAgreement(Record, frozen=True):
@@ -101,15 +101,6 @@ def count_differences(expected: Array, actual: Array, high: int) -> tuple[int, i
         expected.astype(np.int16).reshape(-1) - read_stored(actual, high).reshape(-1)
     )
     return int(np.count_nonzero(differences)), int(differences.max(initial=0))
-
-
-def read_stored(codes: Array, high: int) -> NDArray[np.int16]:
-    """Return an artifact's quantized values from its bytes, as int16.
-
-    The largest value of the layer's type, `high`, is the largest byte: int8 or uint8.
-    """
-    max_byte = MAX_INT8 if codes.dtype == np.int8 else MAX_UINT8
-    return codes.astype(np.int16) + np.int16(high - max_byte)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

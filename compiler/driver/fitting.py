@@ -12,7 +12,7 @@ from tcc.compiler.driver.counted_images import select_counted
 from tcc.compiler.driver.evaluation import Evaluated
 from tcc.compiler.driver.fit_criterion import ADVISED_FACTOR, Criterion
 from tcc.compiler.driver.labelled_images import LabelledImages
-from tcc.compiler.driver.rate_fitting import ClassScores, fit_rates
+from tcc.compiler.driver.rate_fitting import SideScores, fit_rates
 from tcc.compiler.driver.set_fitting import fit_abstention, fit_sets
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.operating_point import (
@@ -241,7 +241,7 @@ def _compute_odds(evaluated: Evaluated, temperature: float, column: int) -> deci
     )
 
 
-def _score_class(evaluated: Evaluated, temperature: float, column: int) -> ClassScores:
+def _score_class(evaluated: Evaluated, temperature: float, column: int) -> SideScores:
     """Return the scores of a class.
 
     Raises:
@@ -258,7 +258,7 @@ def _score_class(evaluated: Evaluated, temperature: float, column: int) -> Class
         raise fail("E1263", message, location, label=label, help="give images of every class")
     odds = _compute_odds(evaluated, temperature, column)
     # The predictions are by the rule without a threshold.
-    return ClassScores(images, column, odds, evaluated.predicted[:, column])
+    return SideScores(images, column, odds, evaluated.predicted[:, column])
 
 
 def _select_counted(images: LabelledImages, column: int) -> NDArray[np.bool_]:

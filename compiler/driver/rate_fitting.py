@@ -28,7 +28,7 @@ that choosing the first one with this value is no bias."""
 
 
 @dataclass(frozen=True)
-class ClassScores:
+class SideScores:
     """The log-odds of one class, float64 (images,), and the class index in `images`.
 
     `predicted` are the predictions of the rule without a threshold (images,).
@@ -54,7 +54,7 @@ class ClassScores:
         return select_counted(self.images, self.truth == of_class)
 
 
-def fit_rates(scores: ClassScores, criterion: Criterion) -> tuple[float, RateCertificate]:
+def fit_rates(scores: SideScores, criterion: Criterion) -> tuple[float, RateCertificate]:
     """Return a threshold with its certified rates.
 
     Args:
@@ -84,7 +84,7 @@ def fit_rates(scores: ClassScores, criterion: Criterion) -> tuple[float, RateCer
     return next(pair for pair in reached if (pair[1].ppv or 0.0) >= criterion.ppv)
 
 
-def _compute_side_confidence(scores: ClassScores, criterion: Criterion, candidates: int) -> float:
+def _compute_side_confidence(scores: SideScores, criterion: Criterion, candidates: int) -> float:
     """Return the confidence of each rate with which all of them hold together."""
     confidence = 1 - (1 - criterion.confidence) / candidates
     if not criterion.is_two_sided:
@@ -96,7 +96,7 @@ def _compute_side_confidence(scores: ClassScores, criterion: Criterion, candidat
 
 
 def _try_sensitivity(
-    scores: ClassScores, criterion: Criterion, sensitivity: float
+    scores: SideScores, criterion: Criterion, sensitivity: float
 ) -> tuple[float, RateCertificate] | None:
     """Return the threshold of a candidate; None if there are too few images for it."""
     confidence = _compute_side_confidence(scores, criterion, len(CANDIDATES))
@@ -107,7 +107,7 @@ def _try_sensitivity(
 
 
 def _fit_sensitivity(
-    scores: ClassScores, criterion: Criterion, sensitivity: float, candidates: int
+    scores: SideScores, criterion: Criterion, sensitivity: float, candidates: int
 ) -> tuple[float, RateCertificate]:
     """Return the threshold of an order statistic of the class, and the bound of the others."""
     confidence = _compute_side_confidence(scores, criterion, candidates)
@@ -139,7 +139,7 @@ def _fit_sensitivity(
     )
 
 
-def _fit_specificity(scores: ClassScores, criterion: Criterion) -> tuple[float, RateCertificate]:
+def _fit_specificity(scores: SideScores, criterion: Criterion) -> tuple[float, RateCertificate]:
     """Return the threshold of an order statistic of the others, and the bound of the class."""
     assert criterion.specificity is not None
     confidence = _compute_side_confidence(scores, criterion, 1)
@@ -175,7 +175,7 @@ def _fit_specificity(scores: ClassScores, criterion: Criterion) -> tuple[float, 
 
 
 def _create_rate(
-    scores: ClassScores, of_class: bool, at_least: float, confidence: float, misses: int
+    scores: SideScores, of_class: bool, at_least: float, confidence: float, misses: int
 ) -> CertifiedRate:
     members = scores.truth == of_class
     cases = len(scores.select(of_class)) if scores.images.cases else None
@@ -183,7 +183,7 @@ def _create_rate(
 
 
 def _create_certificate(
-    scores: ClassScores,
+    scores: SideScores,
     criterion: Criterion,
     threshold: float,
     sensitivity: CertifiedRate | None,
@@ -213,7 +213,7 @@ def _create_certificate(
 
 
 def _check_rates(
-    scores: ClassScores, criterion: Criterion, certificate: RateCertificate
+    scores: SideScores, criterion: Criterion, certificate: RateCertificate
 ) -> RateCertificate:
     """Return the certificate if it has each requested rate.
 
@@ -232,7 +232,7 @@ def _check_rates(
 
 
 def _refuse_few(
-    scores: ClassScores, criterion: Criterion, name: str, rate: float, confidence: float
+    scores: SideScores, criterion: Criterion, name: str, rate: float, confidence: float
 ) -> NoReturn:
     of_class = name == "sensitivity"
     unit, count = get_unit(scores.images), len(scores.select(of_class))
@@ -258,7 +258,7 @@ def _refuse_few(
 
 
 def _refuse_rates(
-    scores: ClassScores, criterion: Criterion, certificate: RateCertificate
+    scores: SideScores, criterion: Criterion, certificate: RateCertificate
 ) -> NoReturn:
     """Refuse rates that these images do not certify at one threshold (E1268)."""
     sensitivity, specificity = certificate.sensitivity, certificate.specificity

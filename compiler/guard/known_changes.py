@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 from tcc.compiler.guard.pixel_sums import Pixels
 
 Float64 = NDArray[np.float64]
-Change = Callable[[Float64], Float64]
+ImageChange = Callable[[Float64], Float64]
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 """Optical densities of haematoxylin, eosin and DAB in red, green and blue (Ruifrok, Johnston,
 Quantification of histochemical staining by color deconvolution, 2001)."""
 
 
-def _multiply(*factors: float) -> Change:
+def _multiply(*factors: float) -> ImageChange:
     return lambda image: image * np.array(factors)
 
 
-def _apply_gamma(gamma: float) -> Change:
+def _apply_gamma(gamma: float) -> ImageChange:
     return lambda image: 255 * (image / 255) ** gamma
 
 
-def _change_stains(first: float, second: float) -> Change:
+def _change_stains(first: float, second: float) -> ImageChange:
     matrix = np.linalg.inv(STAINS) @ np.diag([first, second, 1]) @ STAINS
 
     def change(image: Float64) -> Float64:
@@ -37,7 +37,7 @@ def _change_stains(first: float, second: float) -> Change:
     return change
 
 
-def _saturate(factor: float) -> Change:
+def _saturate(factor: float) -> ImageChange:
     def change(image: Float64) -> Float64:
         grey: Float64 = image.mean(axis=2, keepdims=True)
         return grey + (image - grey) * factor
@@ -45,7 +45,7 @@ def _saturate(factor: float) -> Change:
     return change
 
 
-def _stretch_contrast(factor: float) -> Change:
+def _stretch_contrast(factor: float) -> ImageChange:
     return lambda image: image.mean() + (image - image.mean()) * factor
 
 
@@ -73,7 +73,7 @@ def _enlarge(image: Float64) -> Float64:
     return enlarged
 
 
-CHANGES: Mapping[str, Change] = {
+CHANGES: Mapping[str, ImageChange] = {
     "warmer light": _multiply(1.1, 1, 0.91),
     "cooler light": _multiply(0.91, 1, 1.1),
     "greener light": _multiply(0.95, 1.05, 0.95),

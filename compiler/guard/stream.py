@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,18 +167,21 @@ def find_change(guard: Guard, state: StreamState) -> int:
 
 def describe_alarm(guard: Guard, state: StreamState) -> str:
     """Return the alarm of a stream in words; empty without an alarm."""
-    alarm = get_alarm(guard, state)
-    if alarm is Alarm.NONE:
-        return ""
     feature = f"most of all in {FEATURES[find_feature(state)]}"
     if state.evidences[DRIFT] >= ALARM_LEVEL:
         feature += f", as if {guard.drift.changes[find_change(guard, state)].name}"
-    if alarm is Alarm.NETWORK:
-        return (
-            "the network sees something else: its accuracy here is not known; the pictures differ"
-            f" {feature}"
-        )
-    return f"the pictures differ from those of calibration, {feature}"
+    match get_alarm(guard, state):
+        case Alarm.NONE:
+            return ""
+        case Alarm.NETWORK:
+            return (
+                "the network sees something else: its accuracy here is not known; the pictures"
+                f" differ {feature}"
+            )
+        case Alarm.PICTURES:
+            return f"the pictures differ from those of calibration, {feature}"
+        case alarm:
+            assert_never(alarm)
 
 
 def compute_drift_score(change: KnownChange, deviations: Integers) -> int:
