@@ -46,7 +46,6 @@ from tcc.compiler.quant.scale_groups import (
 from tcc.compiler.train import integer_layers
 from tcc.compiler.train.traced_arrays import TracedArray
 
-
 RANGE_EXPONENTS = "range_exponents"
 """The parameter with the learned ranges; weights have a dot in their names."""
 
@@ -65,8 +64,8 @@ class FakeQuantizedNetwork(TorchNetwork):
     """A graph's module that computes the results of its integer program, with gradients.
 
     State dict and parameters are those of the float module. With `learns_ranges`, they also contain
-    the exponents of the ranges: float32 (scale groups,). Each is the power of two by which the scale
-    of a group differs from the calibration's. Train-only outputs and dropout are omitted, as in the
+    the exponents of the ranges: float32 (scale groups,). Each is the power of two by which the
+    scale of a group differs from the calibration's. Train-only outputs and dropout are omitted, as in the
     program. Inputs are uint8 pixels, or the float module's normalised inputs,
     which are converted back to pixels.
     """

@@ -21,7 +21,6 @@ from tcc.compiler.train.losses import OutputLoss
 from tcc.compiler.train.recipe_records import Optimizer, Recipe
 from tcc.compiler.train.targets import Targets, TrainingTarget
 
-
 RANGE_RATE = 0.1
 """Default peak learning rate of the activations' ranges (`range_rate`)."""
 

@@ -196,10 +196,11 @@ def _measure_seed(
     def run(*arguments: object) -> None:
         _run_tcc(work, *arguments)
 
-    def train(name: str, weights: str, epochs: int, recipe: str, *more: object) -> str:
+    def train(name: str, weights: str, epochs: int, recipe: str, *qat_options: object) -> str:
         run(
             "train", "apart.yaml", "--data", images, "--weights", weights, "--epochs", epochs,
-            "--recipe", recipe, "--seed", seed, "--threads", 1, "--device", "cpu", "-o", name, *more,
+            "--recipe", recipe, "--seed", seed, "--threads", 1, "--device", "cpu", "-o", name,
+            *qat_options,
         )  # fmt: skip
         return f"{name}/weights.safetensors"
 
@@ -209,7 +210,8 @@ def _measure_seed(
 
     def measure_int8(name: str, weights: str, calibration: str) -> Metrics:
         run(
-            "build", "apart.yaml", "--target", "onnxruntime", "--precision", "int8", "--data", images,
+            "build", "apart.yaml", "--target", "onnxruntime", "--precision", "int8",
+            "--data", images,
             "--weights", weights, "--calibration", calibration, "--floor", "max_drop=1",
             "--floor", "min_cosine=-1", "--floor", "min_correlation=-1", "-o", f"bundle-{name}",
         )  # fmt: skip
@@ -238,7 +240,7 @@ def _run_tcc(folder: Path, *arguments: object) -> None:
     """Run a command in a folder, with its output only if it fails."""
     command = [str(Path(sys.executable).parent / "tcc"), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    completed = subprocess.run(  # noqa: S603
+    completed = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     if completed.returncode:
