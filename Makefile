@@ -67,8 +67,7 @@ support: $(VENV)/test.stamp qemu
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/mypy tools
+	$(BIN)/mypy src/tcc tools
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_words.py
 

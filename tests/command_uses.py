@@ -197,6 +197,15 @@ USES = (
         "plot",
     ),
     use(
+        "plot reliability tiny.yaml --weights run/weights.safetensors --data set -o plots/rel.png",
+        "plot",
+    ),
+    use(
+        "plot decision-curve tiny.yaml --weights run/weights.safetensors --data set"
+        " -o plots/curve.png",
+        "plot",
+    ),
+    use(
         "plot tsne tiny.yaml --weights run/weights.safetensors --data set -o plots/tsne.png", "plot"
     ),
     use(

@@ -310,6 +310,7 @@ def test_the_pytest_plugin_loads_nothing_when_unused(tmp_path):
 HOST = ("op-conv", "replay", "planted-fault", "preprocessing", "rounding", "saturation", "random-0")
 
 
+@pytest.mark.slow
 def test_programs_for_this_machine_conform():
     """The program does its own preprocessing. tests/backends/arm compares all its op cases."""
     pytest.importorskip("tvm", reason="needs the extra `arm`")

@@ -37,6 +37,8 @@ FUNCTIONS: tuple[Callable[..., object], ...] = (
 PLOTS: tuple[Callable[..., object], ...] = (
     plot.curves,
     plot.confusion,
+    plot.reliability,
+    plot.decision_curve,
     plot.tsne,
     plot.gradcam,
     plot.cam,

@@ -130,6 +130,16 @@ BootstrapSeed = Annotated[
     int,
     typer.Option("--bootstrap-seed", metavar="N", min=0, help="Seed of the bootstrap resamples."),
 ]
+ClassOption = Annotated[
+    str | None,
+    typer.Option(
+        "--class",
+        metavar="CLASS",
+        show_default=False,
+        help="Target class of the decision curve, or several joined by `+`. Default: the positive "
+        "class, or else each class.",
+    ),
+]
 SaturationOption = Annotated[
     bool,
     typer.Option(
@@ -161,6 +171,7 @@ def evaluate(
     positive: PositiveOption = None,
     sensitivity: SensitivityOption = None,
     confidence: ConfidenceOption = None,
+    class_name: ClassOption = None,
     saturation: SaturationOption = False,
     calibration: IntegersOption = None,
     bootstrap: Bootstrap = None,
@@ -170,7 +181,7 @@ def evaluate(
     weights: WeightOptions,
     report: ReportOptions,
 ) -> None:
-    """Measure accuracy, sensitivity, specificity, F1 and ROC-AUC on labelled images.
+    """Measure accuracy, sensitivity, specificity, F1, ROC-AUC and calibration error.
 
     A bundle runs its artifact; a program that was not built on this machine runs only with --trust.
     A spec runs at fp32 in the reference executor. The predicted class has the largest output, and
@@ -180,7 +191,7 @@ def evaluate(
     side_name = run_splits.parse_side(side)
     request = EvaluationRequest(
         data, weights.weights, weights.seed, settings, strict, criterion, carry, split, side_name,
-        saturation,        calibration, trust, bootstrap,
+        saturation, calibration, trust, bootstrap, class_name,
     )  # fmt: skip
     names: Sequence[str | None] = networks or (None,)
     folders = [find_bundle_folder(name) for name in names]

@@ -80,7 +80,7 @@ _TISSUE = ("--rule", "--least-region", "--fill-holes", "--grow")
 _WEIGHT_PLOTS, _MAPS, _PRECISION = (
     ("filters", "weights"), ("gradcam", "cam"), ("features", "filters", "weights", "errors")
 )  # fmt: skip
-_LABELLED = ("confusion", "tsne", "scatter")
+_LABELLED = ("confusion", "reliability", "decision-curve", "tsne", "scatter")
 _NETWORK_PLOTS = OfKind((*_LABELLED, *_MAPS, *_PRECISION))
 _PLOT_IMAGES: Needs = (_NETWORK_PLOTS, ForKind(_WEIGHT_PLOTS, (_CALIBRATION_READ,)), UNNAMED_IMAGES)
 _PLOT_WEIGHTS: Needs = (_NETWORK_PLOTS, SPECS)
@@ -191,7 +191,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--saturation": (ONE_NETWORK,),
         "--calibration": (RequiresAny(("--saturation",)), SPECS),
         "--trust": (SOME_BUNDLE,),
-        **_allow("--data", "--split", "--bootstrap", "--bootstrap-seed"),
+        **_allow("--data", "--split", "--class", "--bootstrap", "--bootstrap-seed"),
     },
     "verify": {
         "--weights": (RequiresAny(("--spec",)),),
@@ -227,7 +227,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--split": _PLOT_IMAGES,
         "--images": (OfKind((*_LABELLED, *_MAPS)),),
         "--layer": (OfKind(("tsne", "gradcam", "features")),),
-        "--class": (OfKind(_MAPS),),
+        "--class": (OfKind((*_MAPS, "decision-curve")),),
         "--calibration": (OfKind(_PRECISION),),
         "--weights": _PLOT_WEIGHTS,
         "--seed": _PLOT_WEIGHTS,

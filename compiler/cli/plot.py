@@ -74,6 +74,30 @@ def _plot_confusion(request: PlotRequest) -> Plot:
     return Plot(prepare, {"network": judged_network.name, "images": scores.images})
 
 
+def _plot_reliability(request: PlotRequest) -> Plot:
+    from tcc.compiler.plots import drawing, probability_plots
+    from tcc.compiler.support import json_records
+
+    network = plot_inputs.evaluate_network(request, request.max_images)
+    reliability = probability_plots.measure_reliability(network.evaluated, network.point)
+    title = f"Reliability\n{drawing.trim_label(network.name, 44)}"
+    figure = partial(probability_plots.draw_reliability, reliability, title, network.notice)
+    document = {"network": network.name, "calibration_errors": json_records.encode(reliability)}
+    return Plot(lambda: figure, document)
+
+
+def _plot_decision_curve(request: PlotRequest) -> Plot:
+    from tcc.compiler.plots import drawing, probability_plots
+    from tcc.compiler.support import json_records
+
+    network = plot_inputs.evaluate_network(request, request.max_images)
+    curves = probability_plots.compute_curves(network.evaluated, network.point, request.class_name)
+    title = f"Decision curve\n{drawing.trim_label(network.name, 44)}"
+    figure = partial(probability_plots.draw_curves, curves, title, network.notice)
+    document = {"network": network.name, "decision_curves": json_records.encode(curves)}
+    return Plot(lambda: figure, document)
+
+
 def _plot_tsne(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import network_plots
 
@@ -300,6 +324,18 @@ KINDS = {
     "confusion": PlotKind(
         "NETWORK", "the confusion matrix", _create_drawer(_plot_confusion), takes_one=True
     ),
+    "reliability": PlotKind(
+        "NETWORK",
+        "accuracy by confidence, and the calibration error",
+        _create_drawer(_plot_reliability),
+        takes_one=True,
+    ),
+    "decision-curve": PlotKind(
+        "NETWORK",
+        "net benefit of acting on a class, by threshold",
+        _create_drawer(_plot_decision_curve),
+        takes_one=True,
+    ),
     "tsne": PlotKind(
         "NETWORK",
         "t-SNE of outputs or of a layer's features",
@@ -341,7 +377,7 @@ KINDS = {
     ),
 }
 """The kinds, in the order of the help."""
-DATA_KINDS = ("confusion", "tsne", "filters", "weights", "errors")
+DATA_KINDS = ("confusion", "reliability", "decision-curve", "tsne", "filters", "weights", "errors")
 """Kinds that take one network, and images only by `--data`."""
 OVERLAY_KINDS = ("gradcam", "cam")
 """Kinds that draw over images."""
@@ -428,7 +464,8 @@ ClassOption = Annotated[
         "--class",
         metavar="NAME",
         show_default=False,
-        help="Class to explain. Default: the predicted class.",
+        help="Class to explain. Default: the predicted class. For decision-curve, the target "
+        "class, or several joined by `+`; default: the positive class, or else each class.",
     ),
 ]
 MaxImages = Annotated[

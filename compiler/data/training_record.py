@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.support import regular_files
+from tcc.compiler.data.probability_quality import DecisionCurve, Reliability
+from tcc.compiler.support import json_records, regular_files
 
 REPORT = "report.json"
 VERSION = 1
@@ -35,6 +36,9 @@ class TrainingRecord:
         confusion: Test images by true class (row) and the fp32 model's predicted class; empty if
             unknown, or if the network has several class outputs.
         by_class: The accuracy for each class, where `confusion` is empty.
+        reliability: The calibration error of the fp32 model's probabilities on the test images, or
+            that of each decision; empty if unknown.
+        curves: The decision curves of its classes; empty if unknown.
     """
 
     source: str
@@ -48,6 +52,8 @@ class TrainingRecord:
     classes: tuple[str, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
     by_class: tuple[str, ...] = ()
+    reliability: tuple[Reliability, ...] = ()
+    curves: tuple[DecisionCurve, ...] = ()
 
 
 def read_run(folder: Path, digest: str) -> TrainingRecord | None:
@@ -73,6 +79,7 @@ def read_run(folder: Path, digest: str) -> TrainingRecord | None:
         classes = tuple(str(name) for name in data_report["classes"])
         images = tuple(describe_splits(classes, counts_by_split))
         confusion = _read_confusion(test, classes) if test else ()
+        reliability, curves = _read_probability_quality(test or {})
         method, limits = tuple(_describe_method(report)), tuple(_describe_limits(report))
         accuracy = (describe_test(test),) if test else ("no test images were held out",)
         spec = str(report["network"]["spec"])
@@ -87,6 +94,8 @@ def read_run(folder: Path, digest: str) -> TrainingRecord | None:
         method=method,
         classes=classes,
         confusion=confusion,
+        reliability=reliability,
+        curves=curves,
     )
 
 
@@ -108,6 +117,33 @@ def _read_confusion(
     if (sum(map(sum, rows)), correct) != (int(test["images"]), int(test["correct"])):
         raise ValueError("the confusion matrix does not match the image counts")
     return rows
+
+
+def _read_probability_quality(
+    test: Mapping[str, Any],
+) -> tuple[tuple[Reliability, ...], tuple[DecisionCurve, ...]]:
+    """Return the calibration errors and decision curves of a test; empty if there are none.
+
+    Raises:
+        ValueError: They are invalid, or do not match the test's image counts.
+    """
+    reliability: tuple[Reliability, ...] = tuple(
+        json_records.decode(Reliability, document)
+        for document in test.get("calibration_errors", ())
+    )
+    curves: tuple[DecisionCurve, ...] = tuple(
+        json_records.decode(DecisionCurve, document) for document in test.get("decision_curves", ())
+    )
+    for measured in reliability:
+        if sum(b.images for b in measured.bins) != measured.images:
+            raise ValueError("the bins do not match the image counts")
+    for curve in curves:
+        if not curve.is_consistent:
+            raise ValueError("a decision curve has numbers that do not match")
+    image_counts = {*(m.images for m in reliability), *(c.images for c in curves)}
+    if image_counts - {int(test.get("images", 0))}:
+        raise ValueError("the calibration errors or curves do not match the image counts")
+    return reliability, curves
 
 
 def _describe_method(report: Mapping[str, Any]) -> Iterator[str]:

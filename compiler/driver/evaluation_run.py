@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.bundle.manifest import Manifest, OutputContract
     from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.data.probability_quality import DecisionCurve, Reliability
     from tcc.compiler.data.split_file import RunSplit
     from tcc.compiler.driver.evaluation import Evaluated
     from tcc.compiler.driver.fitting import Criterion
@@ -45,7 +46,7 @@ class EvaluationReport:
 
     `stored_bundle` is the bundle that the operating point was stored in. `saturation` is how often
     values are saturated, if requested. `warnings` list what the operating point misses on these
-    images.
+    images. `target_classes` are those of the decision curve, as typed; None for the default.
     """
 
     subject: dict[str, Any]
@@ -54,6 +55,7 @@ class EvaluationReport:
     stored_bundle: str | None = None
     saturation: "Saturation | None" = None
     warnings: "tuple[Diagnostic, ...]" = ()
+    target_classes: str | None = None
 
     @property
     def name(self) -> str:
@@ -76,7 +78,7 @@ class EvaluationReport:
         from tcc.compiler.reference.classification_metrics import ClassEvaluation
 
         evaluated = self.evaluated
-        odds = evaluated.compute_log_odds(self.point.temperature if self.point else 1.0)
+        odds = evaluated.compute_log_odds(self.temperature)
         return ClassEvaluation(
             self.labels, evaluated.images.truth, evaluated.predicted, odds, self.scores
         )
@@ -95,10 +97,32 @@ class EvaluationReport:
             return None
         # A single value decides between two classes: its likelihood is that of the second one.
         truth = images.truth[:, 1:] if images.single else images.truth
-        temperature = self.point.temperature if self.point else 1.0
         return decision_rule.compute_negative_log_likelihood(
-            images.output.activation, raw, truth, temperature
+            images.output.activation, raw, truth, self.temperature
         )
+
+    @property
+    def temperature(self) -> float:
+        """The divisor of the raw outputs."""
+        return self.point.temperature if self.point else 1.0
+
+    def measure_reliability(self, resampling: Resampling) -> "tuple[Reliability, ...]":
+        """Return the calibration error of the classes or of each decision; empty if unknown."""
+        from tcc.compiler.driver import probability_curves
+
+        return probability_curves.measure_reliability(
+            self.evaluated, self.temperature, resampling.seed
+        )
+
+    @cached_property
+    def decision_curves(self) -> "tuple[DecisionCurve, ...]":
+        """The decision curves of the target classes, or of each class; empty if unknown."""
+        from tcc.compiler.driver import probability_curves
+
+        targets = probability_curves.choose_targets(
+            self.evaluated.images, self.point, self.target_classes
+        )
+        return probability_curves.compute_curves(self.evaluated, self.temperature, targets)
 
 
 @dataclass(frozen=True)
@@ -137,6 +161,7 @@ class EvaluationRequest:
     calibration: Path | None
     trust: bool
     bootstrap: int | None
+    target_classes: str | None
 
 
 @dataclass(frozen=True)
@@ -261,7 +286,8 @@ def _find_refusal(error: UserError, request: EvaluationRequest) -> "Diagnostic":
         UserError: It is another error, or the classes are needed.
     """
     refusal = error.diagnostics[0]
-    counts_suffice = request.saturation and not (request.fit or request.carry or request.bootstrap)
+    needs_classes = request.fit or request.carry or request.bootstrap or request.target_classes
+    counts_suffice = request.saturation and not needs_classes
     if not counts_suffice or refusal.code not in NO_CLASSES:
         raise error
     return refusal
@@ -302,13 +328,33 @@ def evaluate_spec(
         images, path = _read_judging(report, stages, selection)
         counts = count_saturated(stages, chosen_spec, weights, request.calibration, images)
         return SaturationReport(subject, images, path, counts, refusal)
+    _check_target_classes(labelled, request)
     evaluated = evaluation.evaluate_reference(Model(spec.graph, weights.tensors), labelled, stages)
     saturation = None
     if request.saturation:
         saturation = count_saturated(
             stages, chosen_spec, weights, request.calibration, labelled.dataset
         )
-    return EvaluationReport(subject, evaluated, saturation=saturation)
+    return EvaluationReport(
+        subject, evaluated, saturation=saturation, target_classes=request.target_classes
+    )
+
+
+def _check_target_classes(labelled: "LabelledImages", request: EvaluationRequest) -> None:
+    """Check the classes of the decision curve before the network runs.
+
+    Raises:
+        UserError: The network has no such classes (E1262), or no probabilities (E0601).
+    """
+    from tcc.compiler.driver import probability_curves
+
+    if request.target_classes is None:
+        return
+    probability_curves.find_target_classes(labelled, request.target_classes)
+    if labelled.output.activation == "none":
+        message = f"`--class` has no effect: `{labelled.output.name}` has no probabilities"
+        help = "remove `--class`, or set the `activation` of the output in the spec"
+        raise fail("E0601", message, make_command_span("--class"), help=help)
 
 
 def count_saturated(
@@ -387,6 +433,7 @@ def evaluate_bundle(
         images, path = _read_judging(report, stages, selection)
         saturated = saturation.measure_artifact(bundle, device, images, stages)
         return SaturationReport(origin, images, path, saturated, refusal)
+    _check_target_classes(labelled, request)
     bundle_images = _BundleImages(bundle, device, labelled, fitting_images)
     counts = None
     if request.saturation:
@@ -396,7 +443,9 @@ def evaluate_bundle(
         report, stages, bundle_images, request, start_points
     )
     stored_folder = str(folder) if request.fit or request.carry else None
-    return EvaluationReport(origin, evaluated, point, stored_folder, counts, warnings)
+    return EvaluationReport(
+        origin, evaluated, point, stored_folder, counts, warnings, request.target_classes
+    )
 
 
 def _load_start_points(

@@ -3,7 +3,7 @@
 It starts with accuracy, cost, and the effect of int8. Hashes and versions come last.
 
 It has nothing that depends on the machine of the build: for float outputs it has the tolerance, not
-the measured difference. Its only image is the figure of the graph.
+the measured difference. Its images are the figure of the graph, and charts of probabilities.
 """
 
 import base64
@@ -24,6 +24,7 @@ from tcc.compiler.driver.report_html import (
     render_section,
     render_table,
 )
+from tcc.compiler.driver.report_probabilities import render_curves, render_reliability
 from tcc.compiler.driver.target_agreement import ComparedTarget
 from tcc.compiler.figures.graph_image import FigureOptions, draw
 from tcc.compiler.ir.cost import compute_cost
@@ -90,6 +91,7 @@ def _render_document(subject: _Subject, picture: str, *, layers: bool) -> str:
         _render_head(bundle_manifest, title),
         render_section("Summary", _render_summary(subject)),
         render_section("Accuracy by class", _render_classes(bundle_manifest, subject.training)),
+        _render_probabilities(bundle_manifest, subject.training),
         render_section("int8 against fp32", _render_int8(subject.contents)),
         render_section("Agreement", _render_agreement(bundle_manifest, subject.compared)),
         render_section("Cost", _render_cost(subject.graph)),
@@ -166,6 +168,22 @@ def _render_classes(bundle_manifest: Manifest, training: TrainingRecord | None) 
         "<p>On the test images of the training, in float32, with 95 % confidence intervals.</p>\n"
     )
     return f"{intro}{matrix}<ul>\n{list_html}</ul>\n{worst if rows else ''}"
+
+
+def _render_probabilities(bundle_manifest: Manifest, training: TrainingRecord | None) -> str:
+    """Return the calibration errors and decision curves of the training's test images, if known."""
+    if training is None or training.spec != bundle_manifest.model.spec:
+        return ""
+    return "".join(
+        (
+            render_section("Calibration of probabilities", render_reliability(training.reliability))
+            if training.reliability
+            else "",
+            render_section("Decision curves", render_curves(training.curves))
+            if training.curves
+            else "",
+        )
+    )
 
 
 def _render_training(training: TrainingRecord | None) -> str:

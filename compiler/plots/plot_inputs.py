@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tcc.compiler.data.split_file import RunSplit
     from tcc.compiler.driver.evaluation import Evaluated
     from tcc.compiler.driver.labelled_images import LabelledImages
+    from tcc.compiler.ir.operating_point import OperatingPoint
     from tcc.compiler.plots.network_plots import PlottedNetwork
 
 
@@ -93,11 +94,15 @@ class PlotRequest:
 
 @dataclass(frozen=True)
 class EvaluatedNetwork:
-    """The evaluation of a spec or bundle, its name, and a warning to show with the plot."""
+    """The evaluation of a spec or bundle, its name, and a warning to show with the plot.
+
+    `point` is the bundle's operating point, if it has one.
+    """
 
     evaluated: "Evaluated"
     name: str
     notice: str | None
+    point: "OperatingPoint | None" = None
 
 
 def load_network(
@@ -242,7 +247,7 @@ def evaluate_network(request: PlotRequest, max_images: int | None) -> EvaluatedN
             bundle, device, labelled_images, stages, point
         )
         name = f"{manifest.model.name} {manifest.target} {manifest.precision}"
-        return EvaluatedNetwork(artifact_evaluation, name, manifest.weights.notice)
+        return EvaluatedNetwork(artifact_evaluation, name, manifest.weights.notice, point)
 
 
 def evaluate_bundle(

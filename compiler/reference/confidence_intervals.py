@@ -64,8 +64,11 @@ def describe_accuracy(correct: int, images: int) -> str:
 
 
 @cache
-def compute_share_interval(count: int, total: int) -> Bounds | None:
-    """Return the exact interval of a share of images; None without images."""
+def compute_share_interval(count: float, total: float) -> Bounds | None:
+    """Return the exact interval of a share of images; None without images.
+
+    Numbers of images that are not integers are effective sample sizes.
+    """
     if not total:
         return None
     tail = (1 - LEVEL) / 2
@@ -207,7 +210,12 @@ def compute_incomplete_beta(x: float, a: float, b: float) -> float:
     # Approximately the mean of the distribution. Beyond it the fraction converges slowly, and
     # I_x(a, b) = 1 - I_(1-x)(b, a) is used.
     if x > (a + 1) / (a + b + 2):
-        return 1 - compute_incomplete_beta(1 - x, b, a)
+        return 1 - _expand_incomplete_beta(1 - x, b, a)
+    return _expand_incomplete_beta(x, a, b)
+
+
+def _expand_incomplete_beta(x: float, a: float, b: float) -> float:
+    """Return the regularized incomplete beta function, for x up to about the mean."""
     front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
     return front / _evaluate_fraction(
         [_compute_fraction_term(m, x, a, b) for m in range(1, _STEPS + int(2 * sqrt(a + b)))]

@@ -6,10 +6,12 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.driver.evaluation_run import EvaluationReport, Resampling
+from tcc.compiler.report import probability_tables
 from tcc.compiler.support.console import Report, TableCell, format_cell
 from tcc.compiler.support.diagnostics import fail, make_file_span
 
 if TYPE_CHECKING:
+    from tcc.compiler.data.probability_quality import Reliability
     from tcc.compiler.driver.evaluation_run import SaturationReport
     from tcc.compiler.driver.saturation import LayerSaturation, Saturation
     from tcc.compiler.ir.operating_point import OperatingPoint
@@ -49,13 +51,16 @@ def print_evaluation(
             scores.correct, scores.images, resampling.count, resampling.seed
         )
     averages = evaluation.estimate_averages(resampling)
+    reliability = evaluation.measure_reliability(resampling)
     report.print_text(_describe_accuracy(evaluation, accuracy_interval))
     if not report.quiet:
         _print_point(report, evaluation)
         print_classes(report, evaluation.class_evaluation, averages)
+        probability_tables.print_reliability(report, reliability)
+        probability_tables.print_curves(report, evaluation.decision_curves)
     if evaluation.saturation:
         print_counts(report, evaluation.saturation)
-    return encode_evaluation(evaluation, accuracy_interval, averages)
+    return encode_evaluation(evaluation, accuracy_interval, averages, reliability)
 
 
 def _describe_accuracy(evaluation: EvaluationReport, accuracy_interval: "Interval | None") -> str:
@@ -249,6 +254,7 @@ def print_comparison(
 
     _check_same(evaluations)
     averages = [evaluation.estimate_averages(resampling) for evaluation in evaluations]
+    reliability = [evaluation.measure_reliability(resampling) for evaluation in evaluations]
     rows = []
     for evaluation, bounds in zip(evaluations, averages, strict=True):
         scores, accuracy_bounds = evaluation.scores, evaluation.class_evaluation.accuracy_bounds
@@ -268,6 +274,8 @@ def print_comparison(
     images = f"{evaluations[0].scores.images:,} images, 95 % confidence intervals"
     report.print_text(images)
     report.print_table(("", "", "accuracy", "macro F1", "weighted F1", "macro ROC-AUC"), rows)
+    errors = [(e.name, m) for e, r in zip(evaluations, reliability, strict=True) for m in r]
+    probability_tables.print_errors(report, errors)
     pairs = [
         (a, b, compute_mcnemar(a.evaluated.correct, b.evaluated.correct))
         for a, b in combinations(evaluations, 2)
@@ -281,7 +289,8 @@ def print_comparison(
     )  # fmt: skip
     return {
         "networks": [
-            encode_evaluation(e, None, b) for e, b in zip(evaluations, averages, strict=True)
+            encode_evaluation(e, None, b, r)
+            for e, b, r in zip(evaluations, averages, reliability, strict=True)
         ],
         "pairs": [{"first": a.name, "second": b.name, **asdict(t)} for a, b, t in pairs],
     }
@@ -312,6 +321,7 @@ def encode_evaluation(
     evaluation: EvaluationReport,
     accuracy_interval: "Interval | None",
     averages: "dict[str, Bounds | None]",
+    reliability: "Sequence[Reliability]",
 ) -> dict[str, Any]:
     """Return the JSON document of a network's evaluation.
 
@@ -319,6 +329,7 @@ def encode_evaluation(
         evaluation: The network's evaluation.
         accuracy_interval: The bootstrap interval of the accuracy, if there is one.
         averages: The confidence intervals of averages, by name.
+        reliability: The calibration error of the classes or of each decision.
     """
     scores, inputs = evaluation.scores, evaluation.evaluated.images
     saturation_fields = (
@@ -343,6 +354,7 @@ def encode_evaluation(
             "interval": asdict(accuracy_interval) if accuracy_interval else None,
             "log_loss": evaluation.log_loss,
             **encode_figures(evaluation.class_evaluation, averages),
+            **probability_tables.encode_quality(reliability, evaluation.decision_curves),
         }
     )
 

@@ -1,13 +1,24 @@
 """Evaluate a network on validation and test images."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tcc.compiler.data.weights import Weights
+from tcc.compiler.driver.probability_curves import MAX_CURVES
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.reference import classification_metrics, confidence_intervals, float_program
+from tcc.compiler.reference import (
+    classification_metrics,
+    confidence_intervals,
+    decision_curve,
+    float_program,
+    reliability,
+    roc_curve,
+)
 from tcc.compiler.reference.classification_metrics import Scores
 from tcc.compiler.support.progress import Progress
 from tcc.compiler.train.class_outputs import ClassOutputs
@@ -150,10 +161,26 @@ def compute_balanced_accuracy(outputs: ClassOutputs, output_scores: Sequence[Sco
     return sum(sum(recalls) / len(recalls) for recalls in rates) / len(rates)
 
 
+CURVE_PERCENTS = tuple(range(5, 100, 5))
+"""Thresholds of the decision curves in a report, in per cent."""
+
+
 def evaluate_test_images(
-    plan: TrainingPlan, tensors: Weights, store: PixelStore, progress: Progress
+    plan: TrainingPlan,
+    tensors: Weights,
+    store: PixelStore,
+    groups: Mapping[str, str],
+    progress: Progress,
 ) -> TestScores | None:
-    """Return the scores of weights on the test images; None if there are no test images."""
+    """Return the scores of weights on the test images; None if there are no test images.
+
+    Args:
+        plan: The network and its outputs.
+        tensors: The weights.
+        store: The test images.
+        groups: The known groups of images, such as their patients, by name.
+        progress: Receives each image.
+    """
     if not len(store):
         return None
     # Use the reference executor of the deployed network, not the training module.
@@ -169,9 +196,62 @@ def evaluate_test_images(
     logits = [torch.stack(rows) for rows in rows_by_output]
     target_columns = plan.outputs.split_targets(plan.outputs.target_rows[store.classes])
     correct = int(count_hits(plan.outputs.targets, logits, target_columns))
-    return _build_test_scores(
+    scores = _build_test_scores(
         plan.outputs, compute_scores(plan.outputs, logits, target_columns), correct
     )
+    cases = tuple(groups.get(name, "") for name in store.names)
+    return _add_probability_quality(
+        plan, scores, logits, target_columns, cases if all(cases) else ()
+    )
+
+
+def _add_probability_quality(
+    plan: TrainingPlan,
+    scores: TestScores,
+    logits: Sequence[Tensor],
+    target_columns: Sequence[Tensor],
+    cases: Sequence[str],
+) -> TestScores:
+    """Return the scores with calibration errors and decision curves, if there are probabilities."""
+    target = plan.outputs.targets[0]
+    activation = next(o.activation for o in plan.graph.outputs if o.name == target.outputs[0])
+    if len(plan.outputs.targets) > 1 or activation == "none":
+        return scores
+    odds = roc_curve.compute_log_odds(activation, logits[0].numpy(), 1.0)
+    is_single = odds.shape[1] == 1 and target.exclusive
+    odds = np.hstack([-odds, odds]) if is_single else odds
+    predicted, truth = (
+        _mark_classes(target, predictions)
+        for predictions in (
+            predict_classes(target, logits[0]),
+            decode_labels(target, target_columns[0]),
+        )
+    )
+    columns = range(len(target.labels)) if len(target.labels) <= MAX_CURVES else ()
+    return replace(
+        scores,
+        calibration_errors=reliability.measure_reliability(
+            target.labels, odds, truth, predicted, target.exclusive, cases
+        ),
+        decision_curves=tuple(
+            decision_curve.compute_curve(
+                (target.labels[k],),
+                decision_curve.compute_probability(odds, (k,)),
+                truth[:, k],
+                cases,
+                CURVE_PERCENTS,
+            )
+            for k in ((1,) if is_single else columns)
+        ),
+    )
+
+
+def _mark_classes(target: TrainingTarget, predictions: Tensor) -> NDArray[np.bool_]:
+    """Return whether each image has each class (images, classes), from `predict_classes`' form."""
+    if not target.exclusive:
+        return predictions.cpu().numpy().astype(np.bool_)
+    is_class: NDArray[np.bool_] = predictions.cpu().numpy() == np.arange(len(target.labels))
+    return is_class
 
 
 def _build_test_scores(

@@ -65,9 +65,9 @@ class FakeQuantizedNetwork(TorchNetwork):
 
     State dict and parameters are those of the float module. With `learns_ranges`, they also contain
     the exponents of the ranges: float32 (scale groups,). Each is the power of two by which the
-    scale of a group differs from the calibration's. Train-only outputs and dropout are omitted, as in the
-    program. Inputs are uint8 pixels, or the float module's normalised inputs,
-    which are converted back to pixels.
+    scale of a group differs from the calibration's. Train-only outputs and dropout are omitted, as
+    in the program. Inputs are uint8 pixels, or the float module's normalised inputs, which are
+    converted back to pixels.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Protocol
 from msgspec import Meta, field
 
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
+from tcc.compiler.data.probability_quality import DecisionCurve, Reliability
 from tcc.compiler.reference.confidence_intervals import Bounds, describe_accuracy
 from tcc.compiler.support import atomic_files, json_records
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
@@ -108,7 +109,9 @@ class TestScores(ValueView, Record, frozen=True):
     """Final scores of the fp32 model on the test images, computed by the reference executor.
 
     `interval` is the exact 95 % confidence interval of the accuracy. For a multi-label network, an
-    image counts as correct if all its labels are, and `outputs` has the scores of each output.
+    image counts as correct if all its labels are, and `outputs` has the scores of each output. A
+    network with one scored output that has probabilities has their calibration errors and decision
+    curves.
     """
 
     images: int
@@ -118,6 +121,8 @@ class TestScores(ValueView, Record, frozen=True):
     macro_f1: float
     confusion: tuple[tuple[int, ...], ...]
     outputs: OmitDefault[Mapping[str, OutputScores]] = field(default_factory=dict)
+    calibration_errors: OmitDefault[tuple[Reliability, ...]] = ()
+    decision_curves: OmitDefault[tuple[DecisionCurve, ...]] = ()
 
     def _summarize(self) -> Iterator[str]:
         yield f"{describe_accuracy(self.correct, self.images)}, macro F1 {self.macro_f1:.4f}"

@@ -229,7 +229,9 @@ def _write_run(
         kept=kept_epoch,
         weights=weights.digest(tensors),
         val=completed_epochs[kept_epoch - 1].val if kept_epoch else None,
-        test=evaluation.evaluate_test_images(plan, tensors, request.stores["test"], progress),
+        test=evaluation.evaluate_test_images(
+            plan, tensors, request.stores["test"], request.split.groups, progress
+        ),
         made_with=arithmetic.describe_environment(request.world.device),
         threads=request.threads,
         processes=request.world.size,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.driver.evaluation import Evaluated
     from tcc.compiler.driver.labelled_images import LabelledImages
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.plots.network_plots import PlottedNetwork
@@ -36,10 +37,12 @@ __all__ = [
     "cam",
     "confusion",
     "curves",
+    "decision_curve",
     "errors",
     "features",
     "filters",
     "gradcam",
+    "reliability",
     "tsne",
     "weights",
 ]
@@ -75,15 +78,78 @@ def confusion(
         weights: A safetensors file.
         split: The run of `tcc train` that the weights come from, or "none".
     """
-    from tcc.compiler.driver import evaluation
     from tcc.compiler.plots import network_plots
 
-    net = _load_network(spec, weights)
-    labelled_images = _load_labelled_images(net, _load_images(data, weights, split), data)
-    evaluated_network = evaluation.evaluate_reference(net.model, labelled_images)
+    net, evaluated_network = _evaluate(spec, data, weights, split)
     return _draw_figure(
         network_plots.plot_confusion(evaluated_network, net.spec.name, net.notice), out
     )
+
+
+def reliability(
+    spec: "Spec | File",
+    data: "File",
+    out: "File | None" = None,
+    *,
+    weights: "File | None" = None,
+    split: "File | None" = None,
+) -> "Figure":
+    """Draw the accuracy of a spec by confidence, with its calibration error.
+
+    Args:
+        spec: The network.
+        data: Labelled images: a folder of class folders, or an `.npz` file with `labels`.
+        out: The file to write, if any.
+        weights: A safetensors file.
+        split: The run of `tcc train` that the weights come from, or "none".
+    """
+    from tcc.compiler.plots import probability_plots
+
+    net, evaluated_network = _evaluate(spec, data, weights, split)
+    measured = probability_plots.measure_reliability(evaluated_network, None)
+
+    def build_figure() -> "Figure":
+        title = _build_title("Reliability", net)
+        return probability_plots.draw_reliability(measured, title, net.notice)
+
+    return _draw_figure(build_figure, out)
+
+
+def decision_curve(
+    spec: "Spec | File",
+    data: "File",
+    out: "File | None" = None,
+    *,
+    shown: str | None = None,
+    weights: "File | None" = None,
+    split: "File | None" = None,
+) -> "Figure":
+    """Draw the net benefit of acting on a class, by probability threshold.
+
+    Args:
+        spec: The network.
+        data: Labelled images: a folder of class folders, or an `.npz` file with `labels`.
+        out: The file to write, if any.
+        shown: The target class, or several joined by `+`; by default each class.
+        weights: A safetensors file.
+        split: The run of `tcc train` that the weights come from, or "none".
+    """
+    from tcc.compiler.plots import probability_plots
+
+    net, evaluated_network = _evaluate(spec, data, weights, split)
+    curves = probability_plots.compute_curves(evaluated_network, None, shown)
+
+    def build_figure() -> "Figure":
+        title = _build_title("Decision curve", net)
+        return probability_plots.draw_curves(curves, title, net.notice)
+
+    return _draw_figure(build_figure, out)
+
+
+def _build_title(subject: str, net: "PlottedNetwork") -> str:
+    from tcc.compiler.plots import drawing
+
+    return f"{subject}\n{drawing.trim_label(net.spec.name, 44)}"
 
 
 def tsne(
@@ -352,6 +418,17 @@ def _load_labelled_images(
 
     outputs = manifest.build_output_contracts(net.spec.graph)
     return labelled_images.label_images(images, outputs, Path(data_path))
+
+
+def _evaluate(
+    spec: "Spec | File", data: "File", weights: "File | None", split: "File | None"
+) -> "tuple[PlottedNetwork, Evaluated]":
+    """Return a network, and its evaluation on labelled images."""
+    from tcc.compiler.driver import evaluation
+
+    net = _load_network(spec, weights)
+    labelled_images = _load_labelled_images(net, _load_images(data, weights, split), data)
+    return net, evaluation.evaluate_reference(net.model, labelled_images)
 
 
 def _draw_figure(build_figure: "Callable[[], Figure]", out: "File | None") -> "Figure":

@@ -213,7 +213,7 @@ def _measure_seed(
             "build", "apart.yaml", "--target", "onnxruntime", "--precision", "int8",
             "--data", images,
             "--weights", weights, "--calibration", calibration, "--floor", "max_drop=1",
-            "--floor", "min_cosine=-1", "--floor", "min_correlation=-1", "-o", f"bundle-{name}",
+            "--floor", "min_cosine=0", "--floor", "min_correlation=0", "-o", f"bundle-{name}",
         )  # fmt: skip
         (file,) = (work / f"bundle-{name}").rglob("model.onnx")
         session = onnxruntime_session.create_session(file.read_bytes(), exact_products=True)

@@ -55,8 +55,10 @@ MODELS = {
     # A float pool with disjoint windows, after quantized values.
     "random-2109": build_random_program(2109),
 }
-EMULATED = ("arm-a7", "arm-a76")
-slow_targets = (pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-a72"))
+EMULATED = ("arm-a7",)
+slow_targets = (
+    pytest.param(name, marks=pytest.mark.slow) for name in ("arm-a53", "arm-a72", "arm-a76")
+)
 
 
 @pytest.fixture(scope="module")

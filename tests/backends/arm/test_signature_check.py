@@ -13,6 +13,8 @@ from tcc.compiler.support import ed25519_pem
 
 ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
 pytest.importorskip("ziglang")
+# tests/backends/arm/test_runner_signature.py runs signed programs among the fast tests.
+pytestmark = pytest.mark.slow
 
 ORDER = 2**252 + 27742317777372353535851937790883648493
 CHECK = r"""
@@ -33,7 +35,7 @@ int main(void)
 """
 
 
-@pytest.fixture(scope="module", params=["host", pytest.param("arm-a7", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["host", "arm-a7"])
 def check(request, tmp_path_factory):
     """Returns whether the compiled check accepts each (key, signature, message)."""
     emulator = () if request.param == "host" else ("qemu-arm",)

@@ -126,7 +126,7 @@ def test_python_refuses_and_warns_like_the_command(home, write_images):
     assert [diagnostic.code for diagnostic in built.manifest.warnings] == ["W0671"]
 
 
-@pytest.mark.parametrize("method", ["minmax", "best"])
+@pytest.mark.parametrize("method", ["minmax", pytest.param("best", marks=pytest.mark.slow)])
 def test_floor_applies_to_the_bound_not_the_measured_value(tcc, home, write_images, method):
     """A floor between the measured value and the bound of the calibration refuses the build."""
     (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))

@@ -48,6 +48,7 @@ def with_aciq(process, home, images):
     return lambda *args: process(*args, program=PROGRAM, env={"PYTHONPATH": str(home)})
 
 
+@pytest.mark.slow
 def test_help_names_the_method(with_aciq):
     for command in ("calibrate", "build"):
         help_text = " ".join(with_aciq(command, "--help").out.split())
@@ -90,6 +91,7 @@ def test_method_calibrates_and_its_file_builds(with_aciq, tcc, home):
     assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.slow
 def test_best_tries_the_method(with_aciq, home):
     outcome = with_aciq("calibrate", "tiny.yaml", "--data", "set", "-q", "-o", "best.json")
     assert outcome.code == 0, outcome.err

@@ -71,36 +71,47 @@ def test_target_is_unknown_without_the_distribution(process, home, install):
         assert "error[E0605]: there is no target `dot`" in outcome.err
 
 
+def mark_slow(cases):
+    """Mark all cases but the first: each starts three processes."""
+    return [cases[0], *(pytest.param(*case, marks=pytest.mark.slow) for case in cases[1:])]
+
+
 @pytest.mark.parametrize(
     ("code", "entry", "reason"),
-    [
-        (DOT.replace("NAME", "host"), "dot = tcc_dot:DOT", "the name `host` is already used"),
-        (DOT.replace("NAME", "ort"), "dot = tcc_dot:DOT", "the name `ort` is already used"),
-        (DOT.replace("NAME", "My Dot"), "dot = tcc_dot:DOT", "`My Dot` is not a valid target name"),
-        (
-            NAMED_DOT.replace("interface = 2", "pass"),
-            "dot = tcc_dot:DOT",
-            "tcc_dot:DOT has no `interface` attribute",
-        ),
-        (
-            NAMED_DOT.replace("interface = 2", "interface = 3"),
-            "dot = tcc_dot:DOT",
-            "tcc_dot:DOT is for interface 3, but this tcc has interface 2: install a release of tcc-dot "
-            "with `interface = 2`",
-        ),
-        (
-            NAMED_DOT.replace("def emit", "def draw"),
-            "dot = tcc_dot:DOT",
-            "needs both precisions and `emit`",
-        ),
-        ("raise OSError('no licence')", "dot = tcc_dot:DOT", "OSError('no licence')"),
-        (
-            "class D:\n    interface = 2\n\n\nDOT = D()",
-            "dot = tcc_dot:DOT",
-            "its `targets` is not a tuple of Target objects",
-        ),
-        (DOT, "dot = tcc_dot:MISSING", "tcc_dot:MISSING cannot be loaded: AttributeError("),
-    ],
+    mark_slow(
+        [
+            (DOT.replace("NAME", "host"), "dot = tcc_dot:DOT", "the name `host` is already used"),
+            (DOT.replace("NAME", "ort"), "dot = tcc_dot:DOT", "the name `ort` is already used"),
+            (
+                DOT.replace("NAME", "My Dot"),
+                "dot = tcc_dot:DOT",
+                "`My Dot` is not a valid target name",
+            ),
+            (
+                NAMED_DOT.replace("interface = 2", "pass"),
+                "dot = tcc_dot:DOT",
+                "tcc_dot:DOT has no `interface` attribute",
+            ),
+            (
+                NAMED_DOT.replace("interface = 2", "interface = 3"),
+                "dot = tcc_dot:DOT",
+                "tcc_dot:DOT is for interface 3, but this tcc has interface 2: install a release of tcc-dot "
+                "with `interface = 2`",
+            ),
+            (
+                NAMED_DOT.replace("def emit", "def draw"),
+                "dot = tcc_dot:DOT",
+                "needs both precisions and `emit`",
+            ),
+            ("raise OSError('no licence')", "dot = tcc_dot:DOT", "OSError('no licence')"),
+            (
+                "class D:\n    interface = 2\n\n\nDOT = D()",
+                "dot = tcc_dot:DOT",
+                "its `targets` is not a tuple of Target objects",
+            ),
+            (DOT, "dot = tcc_dot:MISSING", "tcc_dot:MISSING cannot be loaded: AttributeError("),
+        ]
+    ),
 )
 def test_unusable_distribution_is_reported(process, install, code, entry, reason):
     env = install(code=code, entry=entry)

@@ -145,6 +145,7 @@ def test_confusion_plot_uses_the_test_images(home):
     assert "evaluated on the 10 images of `test` of run" in outcome.stderr
 
 
+@pytest.mark.slow
 def test_plots_use_the_named_split(home):
     """Evaluation images come from `test`, calibration images from `train`. `none` uses all images."""
     shutil.copy(home / "run" / "weights.safetensors", home / "w.safetensors")
@@ -181,6 +182,7 @@ def test_plots_use_the_named_split(home):
         assert "of `test`" not in stderr_text
 
 
+@pytest.mark.slow
 def test_plots_with_a_calibration_use_the_test_images(home):
     assert tcc("calibrate", "net.yaml", *WEIGHTS, "--data", "set", "-o", "c.json").exit_code == 0
     plot_args = ("net.yaml", *WEIGHTS, "--data", "set", "--calibration", "c.json", "-o", "p.svg")

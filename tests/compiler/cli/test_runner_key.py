@@ -78,6 +78,7 @@ def test_resealed_bundle_with_a_wrong_signature_is_refused(tcc, bundle, keys, pi
     assert format_code(tcc("run", bundle, picture, "--trust")) == "2 E1365"
 
 
+@pytest.mark.slow
 def test_both_signatures_are_written_in_order(tcc, bundle, keys, picture, monkeypatch, home):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     assert format_code(tcc("sign", bundle, "--key", keys / "maker.pem")) == "2 E1369"
@@ -116,6 +117,7 @@ def test_program_without_signature_check_is_not_signed(tcc, built, keys):
     assert format_code(tcc("sign", built, "--runner-key", keys / "device.pem")) == "2 E1367"
 
 
+@pytest.mark.slow
 def test_the_key_changes_the_program_and_no_key_gives_the_old_bytes(
     tcc, bundle, keys, home, built_for_host
 ):
@@ -146,6 +148,7 @@ def draw(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_fitted_program_must_be_signed_again(tcc, bundle, keys, home):
     assert tcc("sign", bundle, "--runner-key", keys / "device.pem").code == 0
     outcome = tcc("eval", bundle, "--data", draw(home / "set"), "--fit")
