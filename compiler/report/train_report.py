@@ -70,7 +70,7 @@ def _report_gain(report: Report, before: "EvaluationMetrics", after: "Evaluation
         report.warn_text(f"this training {lost}: {remedy}calibration that it started from")
     elif not any(gains):
         report.warn_text(
-            "this training gained no accuracy on the validation images: the weights and "
+            "this training gained no accuracy on the validation images: the weights and the "
             "calibration that it started from do as well there"
         )
 
