@@ -163,7 +163,7 @@ def compute_scale_slopes(
         op: The operation, which defines the range.
     """
     assert op is not None
-    low, high = (-128, 127) if op.signed else (0, 255)
+    low, high = op.make_type(()).limits
     at_end = ((quantized == low) | (quantized == high)) & ~inside
     return (quantized * (inside | at_end) - x * inside) * LN2
 
