@@ -310,7 +310,7 @@ MAIN: Mapping[str, tuple[str, ...]] = {
     ),
     "eval": (
         "--data", "--weights", "--set", "--split", "--side", "--fit", "--positive", "--sensitivity",
-        "--sets", "--abstain", "--saturation", "--trust",
+        "--saturation", "--trust",
     ),
     "import": (
         "--spec", "--output", "--weights", "--name", "--labels", "--shape", "--color", "--resize",

@@ -161,7 +161,9 @@ def compute_minmax_ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
         if signed and zero_point_values.issuperset(group):
             low = min(useful_limits[name][0] for name in group)
             high = max(useful_limits[name][1] for name in group)
-            value_range = fit_range(low, high, value_range)
+            fitted_range = fit_range(low, high, value_range)
+            # A value with a smaller scale counts as zero.
+            value_range = fitted_range if fitted_range.scale >= MIN_SCALE else value_range
         ranges |= dict.fromkeys(group, value_range)
     return ranges
 

@@ -129,7 +129,7 @@ class TestUsage:
     def test_misspelt_command_has_a_suggestion(self, tcc):
         outcome = tcc("bild")
         assert (outcome.code, outcome.out) == (2, "")
-        assert "No such command 'bild'. Did you mean 'build'?" in outcome.err
+        assert "No such command 'bild'. Did you mean 'build', 'field'?" in outcome.err
 
     def test_misspelt_option_is_refused(self, tcc):
         outcome = tcc("build", "--tagret", "x")
