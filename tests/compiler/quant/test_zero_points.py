@@ -104,13 +104,13 @@ def test_a_range_with_a_zero_point_contains_its_ends(low, high, factor):
         assert value_range == signed
         return
     assert 1 <= value_range.zero_point <= MAX_ZERO_POINT
-    ends = [value_range.scale * limit for limit in value_range.limits]
-    assert ends == pytest.approx([low, high], abs=1.01 * value_range.scale)
+    bounds = [value_range.scale * limit for limit in value_range.limits]
+    assert bounds == pytest.approx([low, high], abs=1.01 * value_range.scale)
     # Another scale moves the upper end, and keeps the lower one within half a step.
     scaled = value_range.with_scale(value_range.scale * factor)
     if 1 < scaled.zero_point < MAX_ZERO_POINT:
         lower = scaled.scale * scaled.limits[0]
-        assert lower == pytest.approx(ends[0], abs=0.51 * scaled.scale)
+        assert lower == pytest.approx(bounds[0], abs=0.51 * scaled.scale)
 
 
 def test_the_program_has_the_types_of_the_ranges() -> None:
