@@ -175,7 +175,8 @@ def _draw_image(random: np.random.Generator, label: int) -> NDArray[np.uint8]:
         random.uniform(0, np.pi), random.uniform(0.3, 1.2), random.uniform(5, 18)
     )
     image = image + random.normal(0, random.uniform(4, 14), image.shape)
-    return np.clip(image, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    pixels: NDArray[np.uint8] = np.clip(image, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return pixels
 
 
 def _measure_seed(
@@ -268,7 +269,9 @@ def _read_images(folder: Path) -> tuple[NDArray[np.uint8], torch.Tensor]:
     for label, class_folder in enumerate(sorted(folder.iterdir())):
         for path in sorted(class_folder.iterdir()):
             with Image.open(path) as image:
-                pixels.append(np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.BILINEAR)))
+                pixels.append(
+                    np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+                )
             truth.append(label)
     return np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2)), torch.tensor(truth)
 
@@ -282,7 +285,7 @@ def _measure_float(spec: Any, weights: Path, x: NDArray[np.uint8], truth: torch.
 
 def _compute_metrics(logits: torch.Tensor, truth: torch.Tensor) -> Metrics:
     is_correct = (logits.argmax(dim=1) == truth).double()
-    recalls = [is_correct[truth == label].mean() for label in truth.unique()]
+    recalls = [is_correct[truth == label].mean() for label in sorted(set(truth.tolist()))]
     return {
         "accuracy": float(is_correct.mean()),
         "balanced_accuracy": float(torch.stack(recalls).mean()),
