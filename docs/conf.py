@@ -19,6 +19,7 @@ SECTIONS = {
         "docs/support",
         "docs/web",
         "docs/agreement",
+        "docs/new-images",
         "docs/security",
         "docs/pulsar",
         "docs/measuring",

@@ -303,11 +303,6 @@ def guard(bundle: "Bundle | str | PathLike[str]", *, trust: bool = False) -> "Gu
 
     Raises:
         UserError: The bundle has no guard (E0746), or its program is not trusted.
-
-    Example:
-        stream = tcc.guard("build/ddsnet-blood-onnxruntime-int8")
-        (reading,) = stream.judge([pixels])
-        print(reading.is_unusual, stream.end_case(), stream.describe())
     """
     call_arguments = locals()
     from tcc import arguments
