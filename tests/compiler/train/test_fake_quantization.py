@@ -308,7 +308,7 @@ def lower_network(network):
 
 
 def build_unequal_network(random) -> tuple[Graph, dict[str, np.ndarray]]:
-    """Build a depthwise network with channel ranges that differ 400-fold. The next layer undoes
+    """Build a depthwise network with channel ranges that differ 500-fold. The next layer undoes
     this.
     """
     add = NetBuilder(3, 8, 8, name="unequal")
@@ -330,7 +330,7 @@ def build_unequal_network(random) -> tuple[Graph, dict[str, np.ndarray]]:
         loss.backward()
         optimizer.step()
     weights = {n: t.detach().numpy().copy() for n, t in network.named_weights().items()}
-    size = np.float32([400, 1, 400, 1, 1, 1, 1, 1])
+    size = np.float32([500, 1, 500, 1, 1, 1, 1, 1])
     weights["stem.weight"] *= size[:, None, None, None]
     weights["stem.bias"] *= size
     weights["depthwise.weight"] /= size[:, None, None, None]
