@@ -8,7 +8,6 @@ from msgspec import Meta
 
 from tcc.compiler.guard.picture_features import FEATURES
 from tcc.compiler.guard.pixel_sums import MAX_SAMPLED_PIXELS, ROW_STEPS, count_sampled_pixels
-from tcc.compiler.support import regular_files
 from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, Sha256
 from tcc.compiler.support.value_views import ValueView, count
 
@@ -167,10 +166,7 @@ def read_guard(path: Path) -> Guard:
     Raises:
         UserError: The file cannot be read (E0603), or is no complete guard (E0740).
     """
-    content = regular_files.read_file(path, "read the guard", MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise KIND.make_damage_error(str(path), f"it is larger than {MAX_BYTES >> 20} MiB")
-    return decode(content, str(path))
+    return decode(KIND.read_bytes(path, "read the guard", MAX_BYTES), str(path))
 
 
 def decode(content: bytes, name: str) -> Guard:

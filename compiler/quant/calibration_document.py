@@ -18,7 +18,6 @@ from tcc.compiler.quant.calibration import MAX_ZERO_POINT, Range
 from tcc.compiler.quant.methods.searched_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss
-from tcc.compiler.support import regular_files
 from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, Sha256
 from tcc.compiler.support.value_views import ValueView, count, list_names
 
@@ -153,11 +152,7 @@ def read_document(path: Path) -> CalibrationDocument:
     Raises:
         UserError: The file cannot be read (E0603), or is no complete calibration (E0730).
     """
-    # The size is limited first, because parsing JSON takes several times the file's size in memory.
-    content = regular_files.read_file(path, "read the calibration", MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise KIND.make_damage_error(str(path), f"it is larger than {MAX_BYTES >> 20} MiB")
-    return decode(content, str(path))
+    return decode(KIND.read_bytes(path, "read the calibration", MAX_BYTES), str(path))
 
 
 def decode(content: bytes, name: str) -> CalibrationDocument:

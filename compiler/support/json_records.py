@@ -11,11 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, NoReturn, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, structs
 
+from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 T = TypeVar("T")
@@ -190,6 +192,24 @@ class DocumentKind(Generic[T]):
         content["seal"] = seal(content)
         text = json.dumps(content, indent=self.indent, ensure_ascii=False, allow_nan=False)
         return f"{text}\n".encode()
+
+    def read_bytes(self, path: Path, action: str, max_bytes: int) -> bytes:
+        """Return the bytes of a file.
+
+        The size is limited first: parsing JSON takes several times the file's size in memory.
+
+        Args:
+            path: The file.
+            action: What the error says could not be done.
+            max_bytes: The largest size, whole MiB.
+
+        Raises:
+            UserError: The file cannot be read (E0603), or it is too large.
+        """
+        content = regular_files.read_file(path, action, max_bytes + 1)
+        if len(content) > max_bytes:
+            raise self.make_damage_error(str(path), f"it is larger than {max_bytes >> 20} MiB")
+        return content
 
     def decode(self, file_bytes: bytes, name: str) -> T:
         """Return the document in a file's bytes; `name` is the file's name in errors.
