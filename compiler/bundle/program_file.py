@@ -181,11 +181,10 @@ def _read_tensors(graph: Graph, weight_bytes: bytes) -> dict[str, NDArray[Any]]:
 
 def _encode_op(op: Op) -> dict[str, Any]:
     """Return an operation, with nested operations, as plain data."""
-    attributes = {
-        f.name: getattr(op, f.name)
-        for f in fields(op)  # type: ignore[arg-type]
-        if f.name != "zero_point" or getattr(op, f.name)
-    }
+    attributes = {f.name: getattr(op, f.name) for f in fields(op)}  # type: ignore[arg-type]
+    # Most operations have none, and their files stay as they were before there were any.
+    if not attributes.get("zero_point"):
+        attributes.pop("zero_point", None)
     return {
         "word": op.keyword,
         **{

@@ -2,14 +2,13 @@
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from paired_split import write_split
 from PIL import Image
 
-from tcc.compiler.data import dataset, split_file
 from tcc.compiler.ir.device import Device
 
 LABELS = ("cat", "dog", "owl")
@@ -584,19 +583,8 @@ class TestCertifiedSensitivity:
     def test_cases_count_where_the_split_names_them(self, tcc, built, home, answers):
         answers(compute_shy_owl_logits)
         draw(home / "photos", MANY_SHADES | {"cat": [*range(50)], "owl": [*range(40, 110)]})
-        images = dataset.read_dataset(home / "photos")
-        is_test = {item.name: int(item.path.stem) >= 60 or (item.label != "owl" and
-                   int(item.path.stem) >= 40) for item in images.items}  # fmt: skip
-        datasets = {
-            split: replace(
-                images, items=tuple(i for i in images.items if is_test[i.name] == is_held_out)
-            )
-            for split, is_held_out in (("val", False), ("test", True))
-        }
         # Two photos of each owl.
-        groups = {item.name: f"{item.label} {int(item.path.stem) // 2}" for item in images.items}
-        (home / "run").mkdir()
-        split_file.write(home / "run/split.csv", home / "photos", datasets, groups)
+        write_split(home, lambda label, number: number >= (60 if label == "owl" else 40))
         args = ("eval", built, "--data", "photos", "--split", "run", *self.FIT, "--json")
         point = tcc(*args).document["operating_point"]
         (certificate,) = point["certificates"]

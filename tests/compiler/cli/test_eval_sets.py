@@ -1,14 +1,13 @@
 """`tcc eval --fit` with prediction sets, abstention, specificity and predictive values."""
 
 import json
-from dataclasses import replace
 from math import sqrt
 
 import numpy as np
 import pytest
+from paired_split import write_split
 from PIL import Image
 
-from tcc.compiler.data import dataset, split_file
 from tcc.compiler.ir.device import Device
 from tcc.compiler.support.json_records import seal
 
@@ -261,17 +260,7 @@ class TestRates:
 
     def test_cases_count_on_both_sides(self, tcc, built, home, answers):
         draw(home / "photos", {"cat": [*range(100)], "owl": [*range(20, 120)]})
-        images = dataset.read_dataset(home / "photos")
-        is_test = {item.name: int(item.path.stem) >= 80 for item in images.items}
-        datasets = {
-            split: replace(
-                images, items=tuple(i for i in images.items if is_test[i.name] == is_held_out)
-            )
-            for split, is_held_out in (("val", False), ("test", True))
-        }
-        groups = {item.name: f"{item.label} {int(item.path.stem) // 2}" for item in images.items}
-        (home / "run").mkdir()
-        split_file.write(home / "run/split.csv", home / "photos", datasets, groups)
+        write_split(home, lambda _, number: number >= 80)
         args = ("eval", built, "--data", "photos", "--split", "run", "--fit", "--json")
         owl = ("--positive", "owl", "--prevalence", 0.3, "--sensitivity", 0.8)
         outcome = tcc(*args, *owl, "--sets", 0.9)
@@ -284,8 +273,7 @@ class TestRates:
         outcome = tcc(*args, "--sets", 0.97)
         assert "80 cases cannot certify prediction sets with a coverage of 0.97" in outcome.err
         # Each case has a cat and an owl: the risks of both bounds add up.
-        groups = {item.name: str(int(item.path.stem) // 2) for item in images.items}
-        split_file.write(home / "run/split.csv", home / "photos", datasets, groups)
+        write_split(home, lambda _, number: number >= 80, joins_classes=True)
         (certificate,) = tcc(*args, *owl).document["operating_point"]["rate_certificates"]
         assert certificate["sensitivity"]["confidence"] == pytest.approx(0.975)
 
