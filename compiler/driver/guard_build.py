@@ -41,8 +41,8 @@ def check_images(guard_images: DataSet, used: Mapping[str, Sequence[str]]) -> No
     for use, digests in used.items():
         shared = sorted({names[digest] for digest in digests if digest in names})
         if shared:
-            count = f"{len(shared):,} of the guard images were" if len(shared) > 1 else "one was"
-            message = f"{count} used for {use}"
+            verb = "were" if len(shared) > 1 else "was"
+            message = f"{len(shared):,} of the guard images {verb} used for {use}"
             help = "give images that nothing was trained or fitted on: a promise needs them"
             location = make_file_span(str(guard_images.items[0].path.parent))
             notes = tuple(shared[:MAX_LISTED])

@@ -246,6 +246,8 @@ def build_int8_programs(work: Int8Build, plans: "Sequence[Plan]") -> BuiltProgra
     if not float_io_kinds:
         return BuiltPrograms({}, {}, {})
     builder, images = _ProgramBuilder(work), _load_images(work)
+    # Before the calibration, which takes much longer than to refuse them.
+    guard_images = work.guard_images
     key_inputs = _collect_key_inputs(work, images)
     programs, keys = {}, {}
     cached_stages: dict[bool, tuple[str, ...]] = {}
@@ -265,16 +267,14 @@ def build_int8_programs(work: Int8Build, plans: "Sequence[Plan]") -> BuiltProgra
         is_unchanged = images is None or build_cache.is_unchanged(images)
         if is_unchanged and key_inputs == _collect_key_inputs(work, images):
             work.stage_store.keep_program(key, programs[float_io], new_remarks)
-    return _add_guards(work, BuiltPrograms(programs, keys, cached_stages))
+    built = BuiltPrograms(programs, keys, cached_stages)
+    return built if guard_images is None else _add_guards(work, built, guard_images)
 
 
-def _add_guards(work: Int8Build, built: BuiltPrograms) -> BuiltPrograms:
-    """Return the programs with guards, if one is requested; keys of bundles depend on them."""
+def _add_guards(work: Int8Build, built: BuiltPrograms, guard_images: "DataSet") -> BuiltPrograms:
+    """Return the programs with guards; keys of bundles depend on them."""
     from tcc.compiler.driver import guard_build
 
-    guard_images = work.guard_images
-    if guard_images is None:
-        return built
     guard_key = guard_build.compute_key(work.images, guard_images)
     programs = {
         float_io: guard_build.add_guard(program, work.images, guard_images, work.stages)
