@@ -28,10 +28,11 @@ from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.zoo import shipped
+from tcc.testing.int8_models import build_int8_model, sample_input
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
-arm_calls, arm_int8, quantised = map(import_module, ("arm_calls", "arm_int8", "quantised"))
+arm_calls, arm_int8 = map(import_module, ("arm_calls", "arm_int8"))
 
 TOGETHER = 25
 """Number of random graphs that share one program."""
@@ -40,8 +41,7 @@ TOGETHER = 25
 def load_int8_network(name: str, seed: int) -> Model:
     """Return the integer program of a zoo network with random weights."""
     graph = load(shipped.list_specs()[name]).graph
-    int8_model: Model = quantised.int8(graph, weights.initialize_random(graph, seed), seed)
-    return int8_model
+    return build_int8_model(graph, weights.initialize_random(graph, seed), seed)
 
 
 def group_models(names: Sequence[str], random: int, seed: int) -> Iterator[dict[str, Model]]:
@@ -88,7 +88,7 @@ def compare_steps(models: Mapping[str, Model], machine: Machine, tasks: int, see
 
 def compare_artifact(name: str, model: Model, machine: Machine, seed: int) -> int:
     """Print the differing layers of a program, with 1 and 4 threads; return their number."""
-    image = quantised.picture(model.graph, seed)
+    image = sample_input(model.graph, seed)
     wrong = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, assert_never
 
 import numpy as np
 
-from tcc.backends.arm.kernels.base import LANES, Kernel, Shape3, Space
+from tcc.backends.arm.kernels.base import LANES, Kernel, Shape3, Space, get_zero_point
 from tcc.backends.arm.kernels.epilogue import NO_EPILOGUE, Epilogue
 from tcc.backends.arm.kernels.window import MIN_SHARED_BANDS, Band, Layout, Window, compute_layout
 from tcc.compiler.ir.types import Pair
@@ -62,6 +62,12 @@ class ConvNumbers:
     total: str = "float32"
     lanes: int = LANES
 
+    @property
+    def staged(self) -> str:
+        """The type of the source in a copy with its border."""
+        # Values with a zero point are widened once, not for each tap.
+        return self.gathered if get_zero_point(self.source) else self.source
+
 
 FLOATS = ConvNumbers()
 
@@ -103,7 +109,7 @@ class DirectConv(Kernel):
     @property
     def band(self) -> Band | None:
         """The rows that are copied with their border; None if no copy is needed."""
-        channels, kind = self.window.source[0], self.numbers.source
+        channels, kind = self.window.source[0], self.numbers.staged
         parts = MIN_SHARED_BANDS if self.macs >= PARALLEL else 1
         match self.gather_mode:
             case GatherMode.MAP:

@@ -104,8 +104,11 @@ def write_staging(
     channels, height, width = plan.source
     line = plan.phases * plan.columns
 
+    keeps_dtype = get_size(plan.dtype) == get_size(str(source.dtype))
+    load = tir.load_raw if keeps_dtype else tir.load
+
     def load_columns(at: Expr, lanes: int) -> Expr:
-        return combine_taps([tir.load_raw(source, at, lanes)], start[0] + c, lanes)
+        return combine_taps([load(source, at, lanes)], start[0] + c, lanes)
 
     with tir.emit_loop(channels, parallel=parallel) as c:
         fill, to = _create_fill(plan, border_values, c), c * (plan.rows * line)
